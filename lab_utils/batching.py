@@ -1,0 +1,81 @@
+"""From examples to padded tensors: documents are cut, answers never; labels are masked by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab_utils.config import Lengths, Prompt
+from lab_utils.data import Example
+from lab_utils.errors import LabError
+from lab_utils.prompts import answer_ids, cut_document, prompt_ids
+
+IGNORED = -100  # the label that cross_entropy skips
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns examples into token ids. A causal row is prompt + answer; an encoder-decoder keeps the two apart."""
+
+    tokenizer: object
+    family: str
+    prompt: Prompt
+    lengths: Lengths
+
+    def prompt_of(self, document: str, shots: Sequence[Example] = ()) -> list[int]:
+        document, _ = cut_document(self.tokenizer, document, self.lengths.document_tokens)
+        return prompt_ids(self.tokenizer, self.prompt, document, shots)
+
+    def is_cut(self, document: str) -> bool:
+        return cut_document(self.tokenizer, document, self.lengths.document_tokens)[1]
+
+    def __call__(self, example: Example) -> dict[str, list[int]]:
+        """`input_ids` and `labels` of a training row.
+
+        Raises:
+            LabError: the summary alone is longer than `summary_tokens`.
+        """
+        prompt = self.prompt_of(example.document)
+        answer = answer_ids(self.tokenizer, self.prompt, example.summary)
+        if len(answer) > self.lengths.summary_tokens:
+            raise LabError(
+                f"The summary of '{example.id}' has {len(answer)} tokens, more than summary_tokens={self.lengths.summary_tokens}: "
+                "raise that limit or shorten the summary (answers are never cut)."
+            )
+        if self.family == "causal":
+            return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+        return {"input_ids": prompt, "labels": answer}
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads rows on the right. The attention mask and the labels come from row lengths, never from token ids,
+    so that a pad token that is also EOS cannot hide the EOS that the model must learn."""
+
+    pad_id: int
+    decoder_start_id: int | None = None  # set for encoder-decoders, which read the answer shifted by one
+
+    def __call__(self, rows: Sequence[dict]) -> dict:
+        import torch
+
+        ids = [list(row["input_ids"]) for row in rows]
+        labels = [list(row["labels"]) for row in rows]
+        batch = {
+            "input_ids": torch.tensor(pad_right(ids, self.pad_id)),
+            "attention_mask": torch.tensor(pad_right([[1] * len(row) for row in ids], 0)),
+            "labels": torch.tensor(pad_right(labels, IGNORED)),
+        }
+        if self.decoder_start_id is not None:
+            shifted = [[self.decoder_start_id, *row[:-1]] for row in labels]
+            batch["decoder_input_ids"] = torch.tensor(pad_right(shifted, self.pad_id))
+        return batch
+
+
+def pad_right(rows: Sequence[Sequence[int]], value: int) -> list[list[int]]:
+    width = max(map(len, rows))
+    return [[*row, *[value] * (width - len(row))] for row in rows]
+
+
+def pad_left(rows: Sequence[Sequence[int]], value: int) -> list[list[int]]:
+    width = max(map(len, rows))
+    return [[*[value] * (width - len(row)), *row] for row in rows]

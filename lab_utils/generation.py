@@ -1,0 +1,132 @@
+"""Greedy summaries in batches: left-padded, sorted by length, dropout off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from lab_utils import memory
+from lab_utils.batching import pad_left, pad_right
+from lab_utils.data import Example
+from lab_utils.models import Base
+from lab_utils.training import duration
+
+
+@dataclass(frozen=True)
+class Prediction:
+    id: str
+    prediction: str
+    references: tuple[str, ...]
+    tokens: int  # of the answer, EOS left out
+    stopped: bool  # ended by EOS rather than by the length limit
+
+
+@dataclass
+class Generated:
+    """Predictions in the order of the examples, and what they cost."""
+
+    predictions: list[Prediction] = field(repr=False)
+    seconds: float
+    peak_memory_gb: float
+    cut_documents: int  # longer than `document_tokens`, so their end was not read
+
+    def describe(self) -> dict:
+        count = len(self.predictions)
+        tokens = sum(p.tokens for p in self.predictions)
+        return {
+            "examples": count,
+            "seconds": round(self.seconds, 1),
+            "tokens_per_second": round(tokens / self.seconds, 1),
+            "peak_memory_gb": round(self.peak_memory_gb, 2),
+            "stopped_share": round(sum(p.stopped for p in self.predictions) / count, 4),
+            "cut_documents": self.cut_documents,
+        }
+
+
+@contextmanager
+def evaluation_mode(model):
+    """Dropout off inside, the model's former mode after: Trainer leaves models in training mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def decoding(base: Base):
+    """The one decoding configuration of the lab: greedy, one new token at a time, until EOS or `max_new_tokens`."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=base.settings.recipe.generation.max_new_tokens,
+        eos_token_id=base.tokenizer.eos_token_id,
+        pad_token_id=base.tokenizer.pad_token_id,
+        decoder_start_token_id=base.model.config.decoder_start_token_id if base.family == "seq2seq" else None,
+    )
+
+
+def summarize(
+    model,
+    base: Base,
+    examples: Sequence[Example],
+    *,
+    shots: Sequence[Example] = (),
+    say: Callable[[str], None] | None = None,
+) -> Generated:
+    """One summary for each example, from the prompt that training uses.
+
+    Args:
+        shots: worked examples put before each document (few-shot prompting).
+        say: takes a line of progress every few seconds; by default it is printed.
+    """
+    say = say or (lambda line: print(line, flush=True))
+    prompts = [base.encoder.prompt_of(example.document, shots) for example in examples]
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # longest first: too little memory shows at once
+    size = base.settings.recipe.generation.generation_batch
+    found: dict[int, Prediction] = {}
+    started = said = time.perf_counter()
+    with evaluation_mode(model), memory.Peak() as peak:
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            answers = _generate(model, base, [prompts[i] for i in chosen])
+            for i, ids in zip(chosen, answers, strict=True):
+                found[i] = _prediction(base.tokenizer, examples[i], ids)
+            if time.perf_counter() - said > 10 and len(found) < len(order):
+                said = time.perf_counter()
+                left = (said - started) / len(found) * (len(order) - len(found))
+                say(f"  {len(found)}/{len(order)} summaries, {duration(left)} left")
+    seconds = time.perf_counter() - started
+    say(f"  {len(found)} summaries in {duration(seconds)}")
+    cut = sum(base.encoder.is_cut(example.document) for example in examples)
+    return Generated([found[i] for i in range(len(examples))], seconds, peak.gb, cut)
+
+
+def _generate(model, base: Base, prompts: list[list[int]]) -> list[list[int]]:
+    """New token ids of each prompt, cut after the first EOS (which is kept).
+
+    A decoder writes after the last position of every row, so its prompts are padded on the left; an encoder's on the right.
+    """
+    import torch
+
+    pad = pad_left if base.family == "causal" else pad_right
+    ids = torch.tensor(pad(prompts, base.tokenizer.pad_token_id), device=model.device)
+    mask = torch.tensor(pad([[1] * len(p) for p in prompts], 0), device=model.device)
+    with torch.no_grad(), base.precision.autocast(model.device.type):
+        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding(base))
+    first_new = ids.shape[1] if base.family == "causal" else 1  # an encoder-decoder's output begins with its start token
+    eos = base.tokenizer.eos_token_id
+    answers = []
+    for row in output[:, first_new:].tolist():
+        answers.append(row[: row.index(eos) + 1] if eos in row else row)
+    return answers
+
+
+def _prediction(tokenizer, example: Example, ids: list[int]) -> Prediction:
+    stopped = bool(ids) and ids[-1] == tokenizer.eos_token_id
+    text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return Prediction(example.id, text, example.references, len(ids) - stopped, stopped)

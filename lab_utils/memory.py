@@ -1,0 +1,77 @@
+"""What training holds in memory: predicted by part, and measured."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+
+class Peak:
+    """The most memory held inside a `with` block, in GB: the GPU's where there is one, else this process's resident memory."""
+
+    def __init__(self, interval: float = 0.05):
+        self.gb = 0.0
+        self._interval = interval
+        self._done = threading.Event()
+
+    def __enter__(self):
+        from lab_utils import environment
+
+        self._on_gpu = environment.machine().device == "cuda"
+        if self._on_gpu:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def _watch(self):
+        import psutil
+
+        process = psutil.Process()
+        while True:
+            self.gb = max(self.gb, process.memory_info().rss / 1e9)
+            if self._done.wait(self._interval):
+                return
+
+    def __exit__(self, *_):
+        if self._on_gpu:
+            import torch
+
+            self.gb = torch.cuda.max_memory_allocated() / 1e9
+        else:
+            self._done.set()
+            self._thread.join()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Bytes by part, in GB. Activations depend on batch and length, so they are measured, not predicted here."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.gradients + self.optimizer
+
+
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5 + 0.127 / 8}
+
+
+def ledger(parameters: int, trainable: int, weights: str = "float32", quantized: int = 0, quantization: str = "nf4") -> Ledger:
+    """Memory of weights, gradients and AdamW's two moments.
+
+    Trainable weights, their gradients and both moments are float32: 16 bytes a parameter. Frozen ones cost their storage
+    format alone; NF4 stores 4 bits and, with double quantization, 0.127 bits of constants a parameter (Dettmers et al. 2023, section 3).
+
+    Args:
+        parameters: of the base model. trainable: how many are trained (adapters, or all of the base).
+        weights: storage format of the frozen ones. quantized: how many of them are stored as `quantization` instead.
+    """
+    frozen = 0 if trainable >= parameters else parameters
+    stored = (frozen - quantized) * WEIGHT_BYTES[weights] + quantized * WEIGHT_BYTES[quantization] + 4 * trainable
+    return Ledger(weights=stored / 1e9, gradients=4 * trainable / 1e9, optimizer=8 * trainable / 1e9)

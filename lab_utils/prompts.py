@@ -1,0 +1,51 @@
+"""The one place where a prompt is written, for training and for generation alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lab_utils.config import Prompt
+from lab_utils.data import Example
+
+
+def user_message(prompt: Prompt, document: str) -> str:
+    return "\n\n".join(part for part in (prompt.instruction, document, prompt.cue) if part)
+
+
+def prompt_text(tokenizer, prompt: Prompt, document: str, shots: Sequence[Example] = ()) -> str:
+    """The text a model reads before it answers. `shots` are worked examples shown first (few-shot prompting).
+
+    A chat prompt ends where the assistant's turn begins, special tokens included; a plain prompt ends with the cue.
+    """
+    if prompt.style == "chat":
+        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        for shot in shots:
+            messages.append({"role": "user", "content": user_message(prompt, shot.document)})
+            messages.append({"role": "assistant", "content": shot.summary})
+        messages.append({"role": "user", "content": user_message(prompt, document)})
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    blocks = [f"{user_message(prompt, shot.document)} {shot.summary}" for shot in shots]
+    return "\n\n".join([*blocks, user_message(prompt, document)])
+
+
+def prompt_ids(tokenizer, prompt: Prompt, document: str, shots: Sequence[Example] = ()) -> list[int]:
+    """Token ids of the prompt, with exactly one BOS where the model has one.
+
+    A chat template writes the special tokens itself, so the tokenizer must not add them a second time.
+    """
+    text = prompt_text(tokenizer, prompt, document, shots)
+    return tokenizer(text, add_special_tokens=prompt.style == "plain")["input_ids"]
+
+
+def answer_ids(tokenizer, prompt: Prompt, summary: str) -> list[int]:
+    """Token ids of the answer, EOS last: a model that never sees EOS never learns to stop."""
+    text = summary.strip() if prompt.style == "chat" else f" {summary.strip()}"
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def cut_document(tokenizer, document: str, limit: int) -> tuple[str, bool]:
+    """The document's text up to its `limit`-th token, and whether anything was cut."""
+    encoded = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)
+    if len(encoded["input_ids"]) <= limit:
+        return document, False
+    return document[: encoded["offset_mapping"][limit - 1][1]], True

@@ -1,0 +1,185 @@
+"""The record of a run: written at once when it starts, and replaced when something is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from lab_utils import environment
+from lab_utils.config import METHODS, Settings
+from lab_utils.errors import LabError
+from lab_utils.generation import Prediction
+
+SCHEMA = 1
+
+
+@dataclass
+class Run:
+    """One method's folder under a run directory. A record says `stopped` from its first moment until the run has finished,
+    so that a process that was killed leaves the truth behind."""
+
+    folder: Path
+    record: dict = field(repr=False)
+
+    def add(self, **blocks) -> None:
+        """Puts blocks (`data`, `model`, `training`, ...) into the record and writes it."""
+        self.record |= blocks
+        _write_json(self.folder / "run.json", self.record)
+
+    def save_predictions(self, predictions: Sequence[Prediction]) -> None:
+        lines = [json.dumps(asdict(p), ensure_ascii=False) for p in predictions]
+        write_text(self.folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
+
+    def finish(self) -> None:
+        self.add(status="finished")
+
+    @contextmanager
+    def watched(self):
+        """Marks the record `stopped` at Ctrl-C and `failed`, with the reason, at any other error; the error goes on."""
+        try:
+            yield self
+        except KeyboardInterrupt:
+            self.add(status="stopped")
+            raise
+        except Exception as error:
+            self.add(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+
+    @property
+    def figures(self) -> Path:
+        return make_folder(self.folder / "figures")
+
+
+def start(run_dir: str | Path, settings: Settings) -> Run:
+    """A new record for this method, replacing an older one, with what is known before any work."""
+    folder = make_folder(Path(run_dir) / settings.method)
+    for stale in ("predictions.jsonl", "log.csv"):
+        (folder / stale).unlink(missing_ok=True)
+    recipe = settings.recipe
+    precision = environment.precision(recipe.model.family)
+    machine = environment.machine()
+    run = Run(folder, {})
+    config = settings.model_dump()
+    for section in ("model", "data"):  # a folder's name is enough; its place on this machine is nobody's business
+        source = config["recipe"][section]["source"]
+        config["recipe"][section]["source"] = Path(source).name if Path(source).is_dir() else source
+    run.add(
+        schema=SCHEMA,
+        status="stopped",
+        method=settings.method,
+        recipe=recipe.name,
+        assignment=os.environ.get("LAB_ASSIGNMENT"),
+        seed=settings.seed,
+        config=config,
+        environment={
+            "python": platform.python_version(),
+            "platform": f"{machine.platform}, {platform.system()} {platform.machine()}",
+            "packages": environment.versions(),
+            "device": f"{machine.device_name}, {machine.cores} cores, {machine.memory_gb:.0f} GB",
+            "precision": precision.name,
+            "precision_reason": precision.reason,
+            "commit": _commit(),
+        },
+    )
+    return run
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run read back from its folder."""
+
+    method: str
+    record: dict
+    predictions: list[Prediction]
+    folder: Path
+
+
+def read(run_dir: str | Path, method: str) -> Finished:
+    """A finished run.
+
+    Raises:
+        LabError: there is none, it did not finish, or its files cannot be read.
+    """
+    folder = Path(run_dir) / method
+    status = status_of(run_dir, method)
+    if status != "finished":
+        what = "has no record" if status is None else f"is {status}, not finished"
+        raise LabError(f"Method {method} in '{run_dir}' {what}: run its notebook first.")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    try:
+        lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        predictions = [Prediction(**{**row, "references": tuple(row["references"])}) for row in map(json.loads, lines)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LabError(f"predictions.jsonl of {method} in '{run_dir}' cannot be read ({error}): run the method again.") from error
+    return Finished(method, record, predictions, folder)
+
+
+def read_all(run_dir: str | Path) -> list[Finished]:
+    """All finished methods of a run directory, in the course's order."""
+    return [read(run_dir, method) for method in METHODS if status_of(run_dir, method) == "finished"]
+
+
+def status_of(run_dir: str | Path, method: str) -> str | None:
+    """`finished`, `failed` or `stopped`; None where there is no readable record."""
+    try:
+        return json.loads((Path(run_dir) / method / "run.json").read_text(encoding="utf-8"))["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def unlike(finished: Sequence[Finished]) -> list[str]:
+    """Why these runs must not be put side by side: one sentence per difference in base, test set, prompt or decoding."""
+    what = {
+        "base model": lambda r: r["model"]["fingerprint"],
+        "test set": lambda r: (r["data"]["fingerprint"], r["data"]["test"]),
+        "prompt": lambda r: r["config"]["recipe"]["prompt"],
+        "length limits": lambda r: r["config"]["recipe"]["lengths"]["document_tokens"],
+        "decoding": lambda r: r["config"]["recipe"]["generation"]["max_new_tokens"],
+    }
+    reasons = []
+    for name, read_value in what.items():
+        values = {run.method: read_value(run.record) for run in finished}
+        first = next(iter(values.values()), None)
+        others = [method for method, value in values.items() if value != first]
+        if others:
+            reasons.append(f"{', '.join(others)} used another {name} than {finished[0].method}")
+    return reasons
+
+
+def make_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"Cannot write to '{path}' ({error.strerror}): choose another folder with --out (run_dir in a notebook).") from error
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file as a whole or not at all: a full disk leaves the old one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LabError(f"Cannot write '{path}' ({error.strerror}): free some space or choose another folder with --out.") from error
+
+
+def _write_json(path: Path, value: dict) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("-changed" if dirty.stdout.strip() else "")

@@ -1,0 +1,295 @@
+"""Fine-tuning on transformers' Trainer: loss over the answer only, accumulation that changes nothing, failures that stop."""
+
+from __future__ import annotations
+
+import csv
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab_utils import environment, memory
+from lab_utils.batching import IGNORED
+from lab_utils.data import Example
+from lab_utils.errors import TrainingDiverged
+from lab_utils.models import Base
+
+LOG_FIELDS = ("step", "epoch", "loss", "grad_norm", "learning_rate", "seconds", "validation_loss")
+
+
+@dataclass
+class History:
+    """What happened: one row per optimizer step (`log`), and the totals."""
+
+    steps: int
+    examples: int
+    tokens: int  # prompt and answer tokens read, padding left out
+    seconds: float  # validation passes left out
+    peak_memory_gb: float
+    log: list[dict] = field(repr=False)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    def describe(self) -> dict:
+        losses = [row["loss"] for row in self.log if row.get("loss") is not None]
+        validated = [row["validation_loss"] for row in self.log if row.get("validation_loss") is not None]
+        return {
+            "steps": self.steps,
+            "examples": self.examples,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "peak_memory_gb": round(self.peak_memory_gb, 2),
+            "first_loss": losses[0],
+            "last_loss": losses[-1],
+            "validation_losses": validated,
+        }
+
+
+def token_losses(model, batch: dict):
+    """Sum of the cross-entropy over the supervised tokens of a batch, and their number.
+
+    Logits are computed only for positions whose next token is supervised: the same loss as from all logits, a fraction of
+    the memory, since a vocabulary of 49,152 makes logits the largest tensor of a step.
+    """
+    import torch
+
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    targets = batch["labels"]
+    if "decoder_input_ids" not in batch:  # causal: the logits at a position predict the next token
+        targets = targets[:, 1:]
+        inputs["logits_to_keep"] = (targets != IGNORED).any(0).nonzero().squeeze(1)
+        targets = targets[:, inputs["logits_to_keep"]]
+    logits = model(**inputs, use_cache=False).logits
+    total = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total, (targets != IGNORED).sum()
+
+
+def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: int = 8) -> float:
+    """Mean cross-entropy per answer token, in nats, over all examples. Dropout is off; the model's mode is restored."""
+    import torch
+
+    rows = sorted((base.encoder(example) for example in examples), key=lambda row: len(row["input_ids"]))
+    device, was_training = model.device, model.training
+    model.eval()
+    total = count = 0.0
+    try:
+        with torch.no_grad(), base.precision.autocast(device.type):
+            for start in range(0, len(rows), batch_size):
+                batch = base.collator(rows[start : start + batch_size])
+                loss, tokens = token_losses(model, {key: value.to(device) for key, value in batch.items()})
+                total, count = total + loss.item(), count + tokens.item()
+    finally:
+        model.train(was_training)
+    return total / count
+
+
+def train(
+    model,
+    base: Base,
+    examples: Sequence[Example],
+    validation: Sequence[Example] = (),
+    *,
+    validations: int = 2,
+    max_steps: int | None = None,
+    log_file: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> History:
+    """Trains the model in place by its settings and returns what happened. The model is left in evaluation mode.
+
+    Args:
+        examples: training examples; rows of similar length share a batch.
+        validation: examples whose loss is measured before training and then `validations` times, evenly spaced.
+        max_steps: stop after so many optimizer steps, for experiments; the schedule shrinks with it.
+        log_file: a CSV with one row per step, written as training goes.
+        say: takes a line of progress every few seconds; by default it is printed.
+
+    Raises:
+        TrainingDiverged: a loss or gradient that is not a number, with the step and the usual causes.
+    """
+    import torch
+
+    plan, precision = base.settings.training, base.precision
+    rows = [base.encoder(example) for example in examples]
+    device = environment.machine().device
+    # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
+    with tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
+        arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
+        watch = _Watch(base, validation, validations, log_file, say or (lambda line: print(line, flush=True)))
+        trainer = _trainer_class()(model=model, args=arguments, train_dataset=rows, data_collator=base.collator, callbacks=[watch])
+        trainer.remove_callback(_printer())
+        watch.token_counts = lambda: trainer.tokens_seen
+        trainer.train()
+    trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    trainer.optimizer = trainer.lr_scheduler = None
+    model.zero_grad(set_to_none=True)
+    model.eval()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    return History(
+        steps=trainer.state.global_step,
+        examples=trainer.rows_seen,
+        tokens=trainer.tokens_seen,
+        seconds=watch.training_seconds,
+        peak_memory_gb=peak.gb,
+        log=watch.rows,
+    )
+
+
+def training_arguments(plan, folder: str, seed: int, precision: environment.Precision, device: str, max_steps: int | None = None):
+    """transformers' TrainingArguments for a method's plan."""
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=plan.batch_size // plan.micro_batch,
+        num_train_epochs=plan.epochs,
+        max_steps=max_steps or -1,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type=plan.schedule,
+        warmup_steps=plan.warmup,  # below 1: a share of all steps
+        weight_decay=plan.weight_decay,
+        max_grad_norm=plan.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=precision.name == "bfloat16",
+        fp16=precision.name == "float16",
+        use_cpu=device == "cpu",
+        train_sampling_strategy="group_by_length",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+        disable_tqdm=True,
+        seed=seed,
+    )
+
+
+def _trainer_class():
+    from transformers import Trainer
+
+    class AnswerTrainer(Trainer):
+        """A Trainer whose loss is the mean over the answer tokens of the whole batch, however it is split."""
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            # The loss below is divided by the batch's token count, so Trainer must count tokens and must not divide again.
+            self.model_accepts_loss_kwargs = True
+            self.tokens_seen = self.rows_seen = 0
+
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            loss, tokens = token_losses(model, inputs)
+            self.tokens_seen += int(inputs["attention_mask"].sum())
+            if "decoder_input_ids" in inputs:
+                self.tokens_seen += int(tokens)
+            self.rows_seen += len(inputs["labels"])
+            if not math.isfinite(loss.item()):
+                raise TrainingDiverged(_diverged("loss", self.state.global_step + 1, loss.item(), self.args.learning_rate))
+            return loss / (tokens if num_items_in_batch is None else num_items_in_batch)
+
+    return AnswerTrainer
+
+
+def _printer():
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def _diverged(what: str, step: int, value: float, learning_rate: float) -> str:
+    return (
+        f"The {what} became {value} at step {step}: the usual causes are a learning rate that is too high (here {learning_rate:g}) "
+        "and float16 overflow in T5; try a third of the rate, or float32."
+    )
+
+
+def _Watch(base: Base, validation, validations: int, log_file: Path | None, say):  # noqa: N802 - a class in all but the late import
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):
+        """Validates, writes the CSV, prints progress with the time left, and stops at a gradient that is not a number."""
+
+        def __init__(self):
+            self.rows: list[dict[str, Any]] = []
+            self.validation_seconds = 0.0
+            self.token_counts = lambda: 0
+            self.last_said = self.started = time.perf_counter()
+            self.stopped_at = None
+
+        @property
+        def training_seconds(self) -> float:
+            return (self.stopped_at or time.perf_counter()) - self.started - self.validation_seconds
+
+        def on_train_begin(self, args, state, control, model=None, **kwargs):
+            rows = args.train_batch_size * args.gradient_accumulation_steps
+            say(f"Training: {state.max_steps} steps of {rows} examples, {base.precision.name} products, seed {args.seed}.")
+            self.started = time.perf_counter()
+            self._write_header()
+            self._validate(model, step=0, epoch=0.0)
+
+        def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+            if "loss" not in logs:
+                return
+            if not math.isfinite(logs.get("grad_norm", 0.0)) and base.precision.name != "float16":  # float16 skips such steps by design
+                raise TrainingDiverged(_diverged("gradient", state.global_step, logs["grad_norm"], args.learning_rate))
+            self._add(
+                step=state.global_step,
+                epoch=round(state.epoch, 4),
+                loss=logs["loss"],
+                grad_norm=logs.get("grad_norm"),
+                learning_rate=logs["learning_rate"],
+            )
+            self._say_progress(state, logs["loss"])
+            every = max(1, round(state.max_steps / validations)) if validations else state.max_steps
+            if state.global_step % every == 0 or state.global_step == state.max_steps:
+                self._validate(model, state.global_step, state.epoch)
+
+        def on_train_end(self, args, state, control, **kwargs):
+            self.stopped_at = time.perf_counter()
+
+        def _say_progress(self, state, loss):
+            now = time.perf_counter()
+            if now - self.last_said < 10 and state.global_step < state.max_steps:
+                return
+            self.last_said = now
+            done = self.training_seconds
+            left = done / state.global_step * (state.max_steps - state.global_step)
+            rate = self.token_counts() / done
+            say(f"  step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s  {duration(left)} left")
+
+        def _validate(self, model, step, epoch):
+            if not validation:
+                return
+            start = time.perf_counter()
+            value = validation_loss(model, base, validation)
+            self.validation_seconds += time.perf_counter() - start
+            self._add(step=step, epoch=round(epoch, 4), validation_loss=value)
+            say(f"  step {step}: validation loss {value:.3f} on {len(validation)} examples")
+
+        def _write_header(self):
+            if log_file:
+                log_file.write_text(",".join(LOG_FIELDS) + "\n", encoding="utf-8")
+
+        def _add(self, **values):
+            row = {**values, "seconds": round(self.training_seconds, 2)}
+            self.rows.append(row)
+            if log_file:
+                with log_file.open("a", newline="", encoding="utf-8") as file:
+                    csv.DictWriter(file, LOG_FIELDS).writerow(row)
+
+    return Watch()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `3 min 05 s`."""
+    seconds = round(seconds)
+    return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min {seconds % 60:02d} s"
