@@ -225,14 +225,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        raise LabError(f"{path.name}{place} is not valid YAML ({getattr(error, 'problem', None) or error}): mend it and run again.") from error
+        raise LabError(
+            f"{path.name}{place} is not valid YAML ({getattr(error, 'problem', None) or error}): mend it and run again."
+        ) from error
     if not isinstance(values, dict):
         raise LabError(f"{path.name} must hold 'name: value' lines; found {type(values).__name__}.")
     return values
 
 
 def did_you_mean(word: str, known) -> str:
-    """", did you mean 'rank'?" when something known is close, else nothing."""
+    """ ", did you mean 'rank'?" when something known is close, else nothing."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
     return f", did you mean '{close[0]}'?" if close else ""
 

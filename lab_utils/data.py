@@ -95,7 +95,7 @@ def read_jsonl(path: Path) -> list[Example]:
 
 def _example(row, default_id: str) -> Example:
     if not isinstance(row, dict):
-        raise ValueError(f"expected an object like {{\"document\": ..., \"summary\": ...}}, found {type(row).__name__}")
+        raise ValueError(f'expected an object like {{"document": ..., "summary": ...}}, found {type(row).__name__}')
     document = row.get("document", row.get("dialogue"))
     numbered = [row[key] for key in sorted(row) if key.startswith("summary") and key[7:].isdigit()]
     references = row.get("references") or numbered or [row.get("summary")]

@@ -131,3 +131,8 @@ def quiet() -> None:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+def say(line: str) -> None:
+    """Prints a line of progress. The dot lets `lab run` tell progress from a notebook's other output."""
+    print(f"· {line}", flush=True)

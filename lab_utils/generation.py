@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lab_utils import memory
+from lab_utils import environment, memory
 from lab_utils.batching import pad_left, pad_right
 from lab_utils.data import Example
 from lab_utils.models import Base
@@ -84,7 +84,7 @@ def summarize(
         shots: worked examples put before each document (few-shot prompting).
         say: takes a line of progress every few seconds; by default it is printed.
     """
-    say = say or (lambda line: print(line, flush=True))
+    say = say or environment.say
     prompts = [base.encoder.prompt_of(example.document, shots) for example in examples]
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # longest first: too little memory shows at once
     size = base.settings.recipe.generation.generation_batch
@@ -99,9 +99,9 @@ def summarize(
             if time.perf_counter() - said > 10 and len(found) < len(order):
                 said = time.perf_counter()
                 left = (said - started) / len(found) * (len(order) - len(found))
-                say(f"  {len(found)}/{len(order)} summaries, {duration(left)} left")
+                say(f"{len(found)}/{len(order)} summaries, {duration(left)} left")
     seconds = time.perf_counter() - started
-    say(f"  {len(found)} summaries in {duration(seconds)}")
+    say(f"{len(found)} summaries in {duration(seconds)}")
     cut = sum(base.encoder.is_cut(example.document) for example in examples)
     return Generated([found[i] for i in range(len(examples))], seconds, peak.gb, cut)
 

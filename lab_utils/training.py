@@ -66,9 +66,7 @@ def token_losses(model, batch: dict):
         inputs["logits_to_keep"] = (targets != IGNORED).any(0).nonzero().squeeze(1)
         targets = targets[:, inputs["logits_to_keep"]]
     logits = model(**inputs, use_cache=False).logits
-    total = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    total = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
     return total, (targets != IGNORED).sum()
 
 
@@ -122,7 +120,7 @@ def train(
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
     with tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
         arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
-        watch = _Watch(base, validation, validations, log_file, say or (lambda line: print(line, flush=True)))
+        watch = _Watch(base, validation, validations, log_file, say or environment.say)
         trainer = _trainer_class()(model=model, args=arguments, train_dataset=rows, data_collator=base.collator, callbacks=[watch])
         trainer.remove_callback(_printer())
         watch.token_counts = lambda: trainer.tokens_seen
@@ -264,7 +262,7 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
             done = self.training_seconds
             left = done / state.global_step * (state.max_steps - state.global_step)
             rate = self.token_counts() / done
-            say(f"  step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s  {duration(left)} left")
+            say(f"step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s  {duration(left)} left")
 
         def _validate(self, model, step, epoch):
             if not validation:
@@ -273,7 +271,7 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
             value = validation_loss(model, base, validation)
             self.validation_seconds += time.perf_counter() - start
             self._add(step=step, epoch=round(epoch, 4), validation_loss=value)
-            say(f"  step {step}: validation loss {value:.3f} on {len(validation)} examples")
+            say(f"step {step}: validation loss {value:.3f} on {len(validation)} examples")
 
         def _write_header(self):
             if log_file:

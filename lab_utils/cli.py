@@ -1,0 +1,168 @@
+"""The `lab` command. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab_utils import __version__, config
+from lab_utils.errors import LabError
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror}; free some space or choose another folder.", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    lab = argparse.ArgumentParser(prog="lab", description="Summarization fine-tuning, compared fairly.", allow_abbrev=False)
+    lab.add_argument("--version", action="version", version=__version__)
+    commands = lab.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name, run, help):
+        made = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        made.set_defaults(run=run)
+        return made
+
+    command("recipes", recipes, "list the recipes")
+    command("doctor", doctor, "say what this machine is and what works on it")
+
+    made = command("run", run, "run the notebooks and write the report")
+    made.add_argument("--recipe", metavar="R", help="a recipe's name or YAML file")
+    made.add_argument("--assignment", metavar="A", help="an assignment's name or YAML file")
+    made.add_argument("--only", metavar="01,03", default="", help="notebooks by number")
+    made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one parameter")
+    made.add_argument("--out", metavar="DIR", help="the run directory (runs/<recipe>)")
+    made.add_argument("--fresh", action="store_true", help="run again what is already finished")
+
+    made = command("train", train, "train and score one method without a notebook")
+    made.add_argument("--recipe", metavar="R", required=True)
+    made.add_argument("--method", metavar="M", required=True, help=", ".join(config.METHODS))
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one of the recipe's values")
+    made.add_argument("--out", metavar="DIR", help="the run directory (runs/<recipe>)")
+
+    made = command("report", report, "compare finished runs and write report.html")
+    made.add_argument("dir", metavar="DIR")
+    made.add_argument("--json", action="store_true", help="print the numbers instead")
+
+    made = command("summarize", summarize, "summarize your own text with a trained model")
+    made.add_argument("--run", dest="run_dir", metavar="DIR", required=True, help="a method's folder, e.g. runs/smollm2-everyday/lora")
+    made.add_argument("file", metavar="FILE", nargs="?", help="a text file (default: what you type, ended by Ctrl-D)")
+    return lab
+
+
+def recipes(arguments) -> None:
+    rows = [("recipe", "model", "data", "methods", "minutes here*")]
+    for name in config.recipe_names():
+        r = config.load_recipe(name)
+        rows.append((name, r.model.label, r.data.source, ", ".join(r.methods), f"{r.minutes:g}" if r.minutes else "not measured"))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("* all five notebooks on 2 cores without GPU")
+
+
+def doctor(arguments) -> None:
+    from lab_utils import doctor as examination
+
+    if not examination.report():
+        raise LabError("Something above needs mending before the lab can run.")
+
+
+def run(arguments) -> None:
+    from lab_utils import runner
+
+    only = [word for word in arguments.only.replace(" ", "").split(",") if word]
+    parameters = runner.parse_assignments(arguments.parameters)
+    folder = runner.run(arguments.recipe, arguments.assignment, only, parameters, arguments.out, arguments.fresh)
+    if runner.choose(only)[-1].method is None:
+        print_report(folder)
+
+
+def train(arguments) -> None:
+    from lab_utils import methods, runner
+
+    settings = config.resolve(arguments.recipe, arguments.method, arguments.seed, **runner.parse_assignments(arguments.parameters))
+    folder = arguments.out or f"runs/{settings.recipe.name}"
+    scores = methods.run(settings, folder).record["metrics"]
+    r1 = scores["rouge1"]
+    print(
+        f"ROUGE-1 {r1['mean']:.1f} [{r1['low']:.1f}, {r1['high']:.1f}] on {scores['n']} documents; record in {folder}/{settings.method}/run.json"
+    )
+
+
+def report(arguments) -> None:
+    if not Path(arguments.dir).is_dir():
+        raise LabError(f"No folder '{arguments.dir}': give a run directory such as runs/smollm2-everyday.")
+    if arguments.json:
+        from lab_utils import report as page
+
+        facts = page.build(arguments.dir, test_examples(arguments.dir))
+        print(json.dumps({key: value for key, value in facts.items() if not key.startswith("_")}, indent=2, ensure_ascii=False))
+    else:
+        print_report(Path(arguments.dir))
+
+
+def print_report(folder: Path) -> None:
+    import pandas as pd
+
+    from lab_utils import report as page
+
+    facts = page.build(folder, test := test_examples(folder))
+    rows = [{k: v for k, v in row.items() if k not in ("ROUGE-2", "ROUGE-L", "ROUGE-1, best reference")} for row in facts["table"]]
+    print("\n" + pd.DataFrame(rows).fillna("").to_string(index=False))
+    print("\n" + "\n".join(f"- {sentence}" for sentence in facts["findings"]))
+    print(f"\nReport: {page.write(folder, test)}")
+
+
+def test_examples(run_dir):
+    """The test set that the runs were scored on, where it can still be read and is the same."""
+    from lab_utils import data, runs
+
+    finished = runs.read_all(run_dir)
+    if not finished:
+        return None
+    settings = config.Settings.model_validate(finished[0].record["config"])
+    try:
+        corpus = data.load(settings.recipe.data)
+    except LabError:
+        return None
+    return corpus.test if corpus.fingerprint == finished[0].record["data"]["fingerprint"] else None
+
+
+def summarize(arguments) -> None:
+    from lab_utils import generation, methods
+    from lab_utils.data import Example
+
+    folder = Path(arguments.run_dir)
+    if folder.name not in config.METHODS:
+        raise LabError(f"'{arguments.run_dir}' is not a method's folder: give one such as runs/smollm2-everyday/lora.")
+    try:
+        text = Path(arguments.file).read_text(encoding="utf-8") if arguments.file else sys.stdin.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(f"Cannot read '{arguments.file}' as UTF-8 text ({getattr(error, 'strerror', None) or error.reason}).") from error
+    if not text.strip():
+        raise LabError("There is no text to summarize: give a file, or type a conversation and end it with Ctrl-D.")
+    model, base = methods.restore(folder.parent, folder.name)
+    example = Example("yours", text.strip(), ("",))
+    print(generation.summarize(model, base, [example], say=lambda line: None).predictions[0].prediction)

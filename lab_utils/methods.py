@@ -1,0 +1,95 @@
+"""One method from start to record: the steps that notebooks 01 to 04 take one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lab_utils import data, generation, metrics, models, runs, training
+from lab_utils.config import Settings
+from lab_utils.environment import say
+from lab_utils.errors import LabError
+
+
+def run(settings: Settings, run_dir: str | Path) -> runs.Run:
+    """Trains (unless zero-shot), saves, summarizes the test set, scores it and leaves a finished record."""
+    record = runs.start(run_dir, settings)
+    with record.watched():
+        corpus = data.load(settings.recipe.data)
+        base = models.load(settings)
+        record.add(data=corpus.describe(), model=base.describe())
+        model = base.model
+        if settings.method in ("lora", "qlora"):
+            model = models.attach_lora(base)
+        if settings.method != "zero_shot":
+            train(model, base, corpus, record)
+        evaluate(model, base, corpus, record)
+    return record
+
+
+def train(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> training.History:
+    """Trains the model in place, saves it, and records what it cost.
+
+    Raises:
+        LabError: the base weights under an adapter changed; they must not.
+    """
+    adapter = base.settings.method != "full"
+    with record.watched():
+        before = models.fingerprint(model) if adapter else None
+        history = training.train(model, base, corpus.train, corpus.validation, log_file=record.folder / "log.csv")
+        if adapter and models.fingerprint(model) != before:
+            raise LabError("Training changed the base model's weights, which an adapter must leave alone: nothing was recorded.")
+        trainable = models.trainable_parameters(model)
+        megabytes = save(model, base, record.folder)
+        record.add(
+            training=history.describe(),
+            model=base.describe() | {"trainable_parameters": trainable, "checkpoint_mb": round(megabytes, 2)},
+        )
+    return history
+
+
+def save(model, base: models.Base, folder: Path) -> float:
+    """Writes `adapter/` or, after full fine-tuning, `model/`; returns its weights in MB.
+
+    A fully trained model leaves its float32 master weights behind and is kept, and evaluated, in the precision of the products.
+    """
+    if base.settings.method == "full":
+        model.to(base.precision.dtype)
+        target = folder / "model"
+    else:
+        model.peft_config["default"].base_model_name_or_path = base.describe()["source"]  # not this machine's cache folder
+        target = folder / "adapter"
+    try:
+        model.save_pretrained(target)
+    except OSError as error:
+        raise LabError(f"Cannot save to '{target}' ({error.strerror or error}): free some space or choose another folder.") from error
+    (target / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    if base.settings.method == "full":
+        base.tokenizer.save_pretrained(target)
+    return sum(path.stat().st_size for path in target.glob("*.safetensors")) / 1e6
+
+
+def evaluate(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> dict[str, Any]:
+    """Summarizes the test set, scores it, and finishes the record; returns its `metrics`."""
+    with record.watched():
+        generated = generation.summarize(model, base, corpus.test)
+        record.save_predictions(generated.predictions)
+        scores = metrics.summarize(metrics.score(generated.predictions))
+        record.add(generation=generated.describe(), metrics=scores)
+        record.finish()
+    if generated.cut_documents:
+        limit = base.settings.recipe.lengths.document_tokens
+        say(f"{generated.cut_documents} of {len(corpus.test)} documents are longer than document_tokens={limit}; their end was not read.")
+    return scores
+
+
+def restore(run_dir: str | Path, method: str) -> tuple[Any, models.Base]:
+    """The trained model of a finished run, with its base, ready to summarize."""
+    finished = runs.read(run_dir, method)
+    settings = Settings.model_validate(finished.record["config"])
+    if method == "full":
+        settings = settings.model_copy(update={"method": "zero_shot"})
+        source = settings.recipe.model.model_copy(update={"source": str(finished.folder / "model")})
+        settings = settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"model": source})})
+    base = models.load(settings)
+    return (base.model if method in ("full", "zero_shot") else models.load_adapter(base, finished.folder / "adapter")), base

@@ -1,0 +1,315 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1. Zero-shot baseline
+#
+# How well does a small language model summarize a conversation before anybody teaches it?
+#
+# | | |
+# |---|---|
+# | **You will** | read the data, measure its lengths, score a trivial baseline, compute ROUGE by hand, ask the untrained model for summaries, and score them |
+# | **You will learn** | what ROUGE counts, why a number needs an interval, what a chat template is, and what few-shot examples change |
+# | **You need** | Python and one trained model behind you; no GPU, no network, no token |
+# | **Time** | about 2 minutes of computing on 2 CPU cores |
+#
+# The course has five notebooks. This one sets the mark. Notebooks 2 to 4 try to beat it with full fine-tuning, LoRA and QLoRA. Notebook 5 asks what
+# each method really bought.
+
+# %%
+# Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = "https://github.com/summarization-lab/summarization-lab"
+root = next((p for p in [Path.cwd(), *Path.cwd().parents] if (p / "lab_utils").is_dir()), Path.cwd() / "summarization-lab")
+if not root.is_dir():
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, str(root)], check=True)
+os.chdir(root)
+sys.path.insert(0, str(root))
+from lab_utils import bootstrap
+
+bootstrap.ensure()
+
+# %% [markdown]
+# The line above says where you are and in which number format matrix products run. The reason matters: some GPUs accept `bfloat16` and only imitate
+# it, slowly.
+#
+# **Parameters.** Every notebook has one such cell. `None` means: as the recipe says. A recipe is a YAML file in `lab_utils/recipes`.
+
+# %% tags=["parameters"]
+recipe = "smollm2-everyday"  # which model, data, prompt and budgets
+run_dir = "runs/smollm2-everyday"  # where records go
+seed = 0
+model_dir = None  # a folder with another model
+data_dir = None  # a folder with train.jsonl, validation.jsonl, test.jsonl
+test_examples = None  # how many test dialogues
+prompt_examples = 8  # validation dialogues on which prompts are tried
+shots_tried = [0, 1, 3]  # worked examples in the prompts that are tried
+
+# %%
+from lab_utils import config, data, metrics, models, plots, runs
+
+settings = config.resolve(recipe, "zero_shot", seed, model_dir=model_dir, data_dir=data_dir, test_examples=test_examples)
+corpus = data.load(settings.recipe.data)
+run = runs.start(run_dir, settings)
+print(settings.recipe.title)
+print(corpus.describe())
+
+# %% [markdown]
+# ## Look at the data
+#
+# Always read before you train. This dialogue will stay with us through all five notebooks. Read it and write your own summary, in one or two
+# sentences, on paper.
+
+# %%
+story = corpus.test[0]
+print(story.document)
+
+# %% [markdown]
+# Here is what three writers made of it. They agree on the facts and differ in words.
+#
+# **Predict:** if we count shared words, how similar are two of them? 100 would be the same words, 0 none in common.
+
+# %%
+for number, reference in enumerate(story.references, 1):
+    print(f"{number}. {reference}\n")
+
+# %% [markdown]
+# ## ROUGE by hand
+#
+# ROUGE-1 counts shared words (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries").
+#
+# - **Precision:** which share of the summary's words are in the reference?
+# - **Recall:** which share of the reference's words are in the summary?
+# - **F1:** their harmonic mean. We write it from 0 to 100.
+#
+# A word counts as often as it occurs in both, so repeating a good word does not help.
+
+# %%
+import re
+from collections import Counter
+
+
+def words(text):
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def rouge1_by_hand(summary, reference):
+    mine, theirs = Counter(words(summary)), Counter(words(reference))
+    shared = sum((mine & theirs).values())
+    precision, recall = shared / mine.total(), shared / theirs.total()
+    return 0.0 if shared == 0 else 100 * 2 * precision * recall / (precision + recall)
+
+
+candidate, reference = story.references[-1], story.references[0]
+print(f"ROUGE-1 by hand: {rouge1_by_hand(candidate, reference):.2f}")
+
+# %% [markdown]
+# Now the library. It should agree with us to the last digit, as long as it does not stem words.
+
+# %%
+from rouge_score.rouge_scorer import RougeScorer
+
+library = RougeScorer(["rouge1"], use_stemmer=False).score(reference, candidate)["rouge1"].fmeasure * 100
+print(f"by the library:  {library:.2f}")
+assert abs(library - rouge1_by_hand(candidate, reference)) < 1e-9
+
+# %% [markdown]
+# Published numbers use **stemming**: "agrees" and "agreed" then count as one word. ROUGE-2 counts pairs of neighbouring words. ROUGE-L looks for the
+# longest common sequence. `metrics.rouge` gives all of them, stemmed.
+#
+# Two good summaries of one dialogue are far from 100. Keep that in mind when a model scores 40.
+
+# %%
+import pandas as pd
+
+pairs = {f"reference {i + 1} against 1": metrics.rouge(story.references[i], story.references[0]) for i in range(len(story.references))}
+pd.DataFrame(pairs).T.round(1)
+
+# %% [markdown]
+# ## How long are the texts?
+#
+# A model reads tokens, not words. Longer inputs cost time and memory, so every recipe sets two limits. Documents over the limit lose their end. That
+# is counted and reported. A summary is never cut: a reference without its end would teach the wrong thing.
+#
+# **Predict:** which share of the dialogues would lose their end at 256 tokens?
+
+# %%
+base = models.load(settings)
+tokens = {
+    "documents": [len(base.tokenizer(e.document)["input_ids"]) for e in corpus.train],
+    "summaries": [len(base.tokenizer(e.summary)["input_ids"]) for e in corpus.train],
+}
+pd.DataFrame(tokens).quantile([0.5, 0.85, 0.9, 0.95, 1.0]).round().astype(int).rename_axis("percentile")
+
+# %%
+limits = {"documents": settings.recipe.lengths.document_tokens, "summaries": settings.recipe.lengths.summary_tokens}
+over = sum(n > 256 for n in tokens["documents"]) / len(tokens["documents"])
+print(f"{over:.0%} of the training dialogues are longer than 256 tokens.")
+plots.lengths(tokens, limits).save(run.figures / "lengths.png")
+
+# %% [markdown]
+# ## The baseline that costs nothing
+#
+# **Lead-3** copies the first three turns. It knows nothing. Any model worth its electricity should beat it.
+#
+# **Predict:** what ROUGE-1 will it get?
+
+# %%
+from types import SimpleNamespace
+
+
+def scored(name_of_prediction):
+    """Scores of one text per test dialogue, whatever made it."""
+    return metrics.score([SimpleNamespace(id=e.id, prediction=name_of_prediction(e), references=e.references) for e in corpus.test])
+
+
+lead_rows = scored(lambda e: data.lead(e.document))
+lead = metrics.summarize(lead_rows)["rouge1"]
+print(f"lead-3: ROUGE-1 {lead['mean']:.1f}, 95% interval {lead['low']:.1f} to {lead['high']:.1f}, {len(lead_rows)} dialogues")
+
+# %% [markdown]
+# **Why an interval?** We have a few dozen dialogues, not all dialogues in the world. Another draw would give another mean. The interval comes from
+# the **bootstrap**: draw as many dialogues again, with replacement, take the mean, repeat 10,000 times, keep the middle 95% of the means.
+#
+# A method that is "one point better" inside such an interval may be no better at all.
+
+# %% [markdown]
+# ## What the model reads
+#
+# A chat model was trained on conversations in one exact format, its **chat template**. Other formats work worse, and nothing warns you. The words in
+# angle brackets are single tokens. `<|im_end|>` ends a turn: it is also how the model says "I am done".
+
+# %%
+from lab_utils.prompts import prompt_ids, prompt_text
+
+print(f"{base.parameters:,} parameters: {settings.recipe.model.label}\n")
+print(prompt_text(base.tokenizer, settings.recipe.prompt, story.document))
+
+# %% [markdown]
+# The template already writes the first special token. If the tokenizer added it once more, the model would see a format it never saw in training. So
+# we check: it stands there once.
+
+# %%
+first = prompt_ids(base.tokenizer, settings.recipe.prompt, story.document)[:6]
+print(base.tokenizer.convert_ids_to_tokens(first))
+assert first[0] != first[1]
+
+# %% [markdown]
+# ## Ask it
+#
+# Decoding is **greedy**: always the most probable next token. It is not the prettiest choice. It is the same every time, and that is what a
+# comparison needs.
+#
+# **Predict:** will a model of this size get the names right? The outcome?
+
+# %%
+from lab_utils import generation
+
+first_try = generation.summarize(base.model, base, [story])
+print(first_try.predictions[0].prediction)
+print("\nended by itself:", first_try.predictions[0].stopped)
+
+# %% [markdown]
+# ## Does it help to show examples?
+#
+# **One-shot** puts a worked example before the question; **few-shot** puts several. It costs no training, but every example is read again for every
+# summary.
+#
+# We try this on *validation* dialogues. Choosing a prompt on the test set would be peeking.
+#
+# **Predict:** which number of examples wins? Which ends its answers most reliably?
+
+# %%
+tried = {}
+for shots in shots_tried:
+    result = generation.summarize(base.model, base, corpus.validation[:prompt_examples], shots=corpus.train[:shots])
+    r1 = metrics.summarize(metrics.score(result.predictions))["rouge1"]
+    words_each = sum(len(p.prediction.split()) for p in result.predictions) / len(result.predictions)
+    tried[f"{shots} examples"] = {
+        "ROUGE-1": f"{r1['mean']:.1f} [{r1['low']:.1f}, {r1['high']:.1f}]",
+        "words": round(words_each),
+        "ended by itself": f"{result.describe()['stopped_share']:.0%}",
+        "seconds": round(result.seconds, 1),
+    }
+pd.DataFrame(tried).T
+
+# %% [markdown]
+# Look at the intervals before you pick a winner: with so few dialogues they are wide. Look at the seconds too.
+#
+# The course goes on with zero examples. Every method will get that same prompt. Otherwise we could not tell what training did from what the prompt did.
+
+# %% [markdown]
+# ## The baseline on the test set
+#
+# Now the real measurement, on every test dialogue. It is written to a **record**, `run.json`, with the settings, the versions, the scores and their
+# protocol. The summaries go to `predictions.jsonl`. Notebook 5 reads both.
+
+# %%
+from lab_utils import methods
+
+run.add(data=corpus.describe(), model=base.describe())
+scores = methods.evaluate(base.model, base, corpus, run)
+pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
+
+# %% [markdown]
+# The same table as a picture, with two lines to judge it by. **Lead-3** is the floor. **One reference against the others** is what a careful writer
+# gets when scored by other writers. No system here should be expected to pass it by much.
+
+# %%
+from lab_utils import comparison
+
+finished = [runs.read(run_dir, "zero_shot")]
+systems = comparison.lines(finished, {e.id: e.document for e in corpus.test})
+rows = {s.name: metrics.summarize(s.rows)["rouge1"] for s in systems}
+plots.intervals({name: (i["mean"], i["low"], i["high"]) for name, i in rows.items()}, "ROUGE-1").save(run.figures / "baseline.png")
+
+# %%
+for sentence in comparison.findings(systems):
+    print(sentence)
+
+# %% [markdown]
+# ## What goes wrong?
+#
+# A mean hides how a model fails. Read the worst and the best summary.
+
+# %%
+predictions = {p.id: p for p in finished[0].predictions}
+ranked = sorted(metrics.score(finished[0].predictions), key=lambda row: row["rouge1"])
+for name, row in [("worst", ranked[0]), ("best", ranked[-1])]:
+    p = predictions[row["id"]]
+    print(f"{name}, ROUGE-1 {row['rouge1']:.1f}\n  model:     {p.prediction}\n  reference: {p.references[0]}\n")
+
+# %%
+generated = runs.read(run_dir, "zero_shot").record["generation"]
+lengths = [len(p.prediction.split()) for p in predictions.values()]
+wanted = [len(e.summary.split()) for e in corpus.test]
+print(f"{generated['stopped_share']:.0%} of the answers ended by themselves; the rest ran into max_new_tokens.")
+print(f"Answers have {sum(lengths) / len(lengths):.0f} words on average, first references {sum(wanted) / len(wanted):.0f}.")
+
+# %% [markdown]
+# ## In this notebook we have
+#
+# - read the data and set the length limits from its percentiles,
+# - computed ROUGE-1 by hand and confirmed it with the library,
+# - scored lead-3, with an interval,
+# - looked at the chat template and tried zero, one and a few examples,
+# - recorded the zero-shot baseline that every method must beat.
+#
+# **Questions**
+#
+# 1. A summary repeats one correct name twenty times. What happens to its precision, what to its recall?
+# 2. Why is each dialogue one item, although it has several references?
+# 3. Why were prompts tried on validation dialogues?
+# 4. Lead-3 copies the text. Why does it not get a high recall?
+# 5. Which would you trust more: 36.0 with an interval of 30 to 42, or 34.0 with 33 to 35?
+#
+# **Next:** `02_full_fine_tuning` changes all the weights. Write down the baseline's ROUGE-1 and your guess for the gain.

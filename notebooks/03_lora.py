@@ -1,0 +1,456 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3. LoRA
+#
+# Can a model learn the task while all of its own weights stay as they are?
+#
+# | | |
+# |---|---|
+# | **You will** | build a LoRA layer in ten lines, compare it with peft's, train the whole model through adapters, save, load and merge them, and try other ranks |
+# | **You will learn** | what a low-rank update is, how to count its parameters, what it saves in memory and on disk, and what it does not save |
+# | **You need** | notebook 01; notebook 02 for the comparison with full fine-tuning (this one also runs without it) |
+# | **Time** | about 7 minutes of computing on 2 CPU cores |
+#
+# Full fine-tuning writes a new copy of every weight. LoRA (Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models") keeps the old weights
+# and learns a small correction beside them.
+
+# %%
+# Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = "https://github.com/summarization-lab/summarization-lab"
+root = next((p for p in [Path.cwd(), *Path.cwd().parents] if (p / "lab_utils").is_dir()), Path.cwd() / "summarization-lab")
+if not root.is_dir():
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, str(root)], check=True)
+os.chdir(root)
+sys.path.insert(0, str(root))
+from lab_utils import bootstrap
+
+bootstrap.ensure()
+
+# %% tags=["parameters"]
+recipe = "smollm2-everyday"  # which model, data, prompt and budgets
+run_dir = "runs/smollm2-everyday"  # where records go
+seed = 0
+model_dir = None  # a folder with another model
+data_dir = None  # a folder with train.jsonl, validation.jsonl, test.jsonl
+train_examples = None  # how many training dialogues
+validation_examples = None  # how many validation dialogues
+test_examples = None  # how many test dialogues
+learning_rate = None
+epochs = None  # how often each training dialogue is seen
+batch_size = None  # examples for one change of the weights
+micro_batch = None  # examples in memory at one time
+rank = None  # r: rows of A, columns of B
+alpha = None  # the update is multiplied by alpha / r
+dropout = None  # on the input of A, in training only
+target_modules = None  # a list of layer names such as ["q_proj", "v_proj"], or "all-linear"
+merge_dialogues = 3  # test dialogues on which merging is checked
+merge_up_to = 1_000_000_000  # merging is checked in float32, and left out for a base with more weights than this
+sweep_ranks = [2, 8, 32]  # ranks of the small experiment at the end
+sweep_steps = 5  # its optimizer steps for each rank
+sweep_validation = 12  # its validation dialogues
+
+# %%
+import pandas as pd
+import torch
+
+from lab_utils import comparison, config, data, environment, generation, memory, methods, metrics, models, plots, report, runs, training
+
+settings = config.resolve(
+    recipe, "lora", seed, model_dir=model_dir, data_dir=data_dir, train_examples=train_examples, validation_examples=validation_examples,
+    test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
+    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules,
+)  # fmt: skip
+plan = settings.training
+corpus = data.load(settings.recipe.data)
+run = runs.start(run_dir, settings)
+base = models.load(settings)
+run.add(data=corpus.describe(), model=base.describe())
+print(f"{settings.recipe.model.label}: {base.parameters:,} parameters. The adapter: {plan}")
+
+# %% [markdown]
+# ## The idea
+#
+# A linear layer multiplies its input by a matrix `W`. Fine-tuning replaces `W` by `W + dW`. Nothing limits `dW`: it has as many numbers as `W`.
+#
+# LoRA allows only updates of the form
+#
+# $$dW = \frac{\alpha}{r}\, B A$$
+#
+# where `A` has `r` rows, `B` has `r` columns, and `r` is small. Such a product has **rank** `r` at most: all its rows are mixtures of the `r` rows
+# of `A`. `W` stays **frozen**; only `A` and `B` are trained. The factor `alpha / r` is meant to keep the size of the update similar when `r` changes.
+#
+# Here is a matrix of rank 1. **Predict** the second row of the product.
+
+# %%
+B = torch.tensor([[1.0], [2.0], [0.0], [-1.0]])
+A = torch.tensor([[3.0, 1.0, 0.0, 2.0, -1.0]])
+print(B @ A)
+print(f"{(B @ A).numel()} numbers, made from {A.numel() + B.numel()}. Rank: {torch.linalg.matrix_rank(B @ A)}")
+
+# %% [markdown]
+# Every row is a multiple of `A`; the second is 2 times `A`. For a layer with `n_in` inputs and `n_out` outputs, the two factors have
+# `r * (n_in + n_out)` numbers instead of `n_in * n_out`. The larger the layer, the larger the saving.
+#
+# We list the shapes of all linear layers of the model. The output layer, which scores the words, is left out: it is usually not adapted.
+#
+# **Predict:** for the largest layer, which share of its parameters does LoRA need at our rank?
+
+# %%
+head = base.model.get_output_embeddings()
+linears = {name: m for name, m in base.model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
+shapes = {name: (m.in_features, m.out_features) for name, m in linears.items()}
+largest = max(shapes, key=lambda name: shapes[name][0] * shapes[name][1])
+n_in, n_out = shapes[largest]
+full, low = n_in * n_out, plan.rank * (n_in + n_out)
+print(f"{largest}: {n_in:,} inputs, {n_out:,} outputs")
+print(f"full update: {full:,} parameters; rank {plan.rank}: {low:,}, that is {low / full:.1%}")
+
+# %% [markdown]
+# ## A LoRA layer by hand
+#
+# It wraps a linear layer and adds `alpha / r` times `B A x` to its output. `BA` is never formed: `x` goes through `A` first, then through `B`, and that
+# is cheap because there are only `r` numbers in between.
+#
+# `A` starts random, `B` at zero. (Both at zero would never move: the gradient of each is multiplied by the other.)
+#
+# We put it around a float32 copy of the largest layer; a bias, if there is one, is left out. **Predict:** how far is the output from that of the plain
+# layer? And after we fill `B` with small random numbers?
+
+# %%
+class LoRA(torch.nn.Module):
+    """A frozen linear layer with a trainable update of low rank."""
+
+    def __init__(self, linear, rank, alpha):
+        super().__init__()
+        self.linear, self.scale = linear.requires_grad_(False), alpha / rank
+        self.A = torch.nn.Parameter(torch.randn(rank, linear.in_features, device=linear.weight.device) / rank)
+        self.B = torch.nn.Parameter(torch.zeros(linear.out_features, rank, device=linear.weight.device))
+
+    def forward(self, x):
+        return self.linear(x) + self.scale * (x @ self.A.T) @ self.B.T
+
+# %%
+linear = torch.nn.Linear(n_in, n_out, bias=False)
+linear.weight = torch.nn.Parameter(linears[largest].weight.detach().float())
+mine, x = LoRA(linear, plan.rank, plan.alpha), torch.randn(4, n_in, device=linear.weight.device)
+assert torch.equal(mine(x), linear(x))
+print(f"B = 0:     largest change {(mine(x) - linear(x)).abs().max():.3f}")
+torch.nn.init.normal_(mine.B, std=0.02)
+print(f"B filled:  largest change {(mine(x) - linear(x)).abs().max():.3f}")
+print(f"trainable: {models.trainable_parameters(mine):,} parameters")
+
+# %% [markdown]
+# With `B = 0` nothing changes, to the last bit. So training starts exactly at the base model and moves away from it step by step.
+#
+# Now the library. **peft** finds layers by name and wraps them in place. We give it the same layer and copy our `A` and `B` into its wrapper.
+#
+# **Predict:** do the outputs agree?
+
+# %%
+from peft import LoraConfig, inject_adapter_in_model
+
+options = LoraConfig(r=plan.rank, lora_alpha=plan.alpha, target_modules=["0"])
+theirs = inject_adapter_in_model(options, torch.nn.Sequential(linear))[0]
+theirs.lora_A["default"].weight.data.copy_(mine.A)
+theirs.lora_B["default"].weight.data.copy_(mine.B)
+assert torch.allclose(mine(x), theirs(x), rtol=1e-4, atol=1e-4)
+print(f"largest difference between peft and ours: {(mine(x) - theirs(x)).abs().max():.1e}")
+
+# %% [markdown]
+# They agree. One layer is done; the model has many.
+#
+# ## Attach it to the whole model
+#
+# First we note where we start: the base's answer to our dialogue, and the fingerprint of its weights. Then `models.attach_lora` calls peft with the
+# recipe's rank, alpha and target modules. `all-linear` means every linear layer except the output layer.
+#
+# **Predict:** how many trainable parameters will there be? Add up `r * (n_in + n_out)` over the layers that are hit.
+
+# %%
+def answer(model, base):
+    """The summary of the story dialogue."""
+    return generation.summarize(model, base, [story]).predictions[0].prediction
+
+
+story = corpus.test[0]
+answer_before, fingerprint_before = answer(base.model, base), models.fingerprint(base.model)
+print(f"reference: {story.references[0]}\nthe base:  {answer_before}")
+
+# %%
+torch.manual_seed(seed)  # A starts random: the seed decides how
+model = models.attach_lora(base)
+hit = [name.removeprefix("base_model.model.") for name, m in model.named_modules() if hasattr(m, "lora_A")]
+print(pd.Series([name.split(".")[-1] for name in hit]).value_counts(sort=False).to_string(), "\n")
+predicted, counted = plan.rank * sum(sum(shapes[name]) for name in hit), models.trainable_parameters(model)
+print(f"{len(hit)} layers; trainable parameters: predicted {predicted:,}, counted {counted:,}")
+print(f"share of all parameters: {counted / (base.parameters + counted):.2%}")
+assert predicted == counted
+
+# %% [markdown]
+# The formula is exact. It needs shapes only, so we can compare choices without building them.
+#
+# Hu et al. adapted attention matrices only, mostly query and value. Dettmers et al. (2023, "QLoRA: Efficient Finetuning of Quantized LLMs") found that
+# adapters on all linear layers were needed to match full fine-tuning, and that the rank mattered little.
+#
+# **Predict:** how much smaller is an adapter on the query and value layers alone?
+
+# %%
+rows = {}
+for label, first_letters in [("query and value", "qv"), ("all linear layers", "abcdefghijklmnopqrstuvwxyz")]:
+    chosen = [name for name in shapes if name.split(".")[-1][0] in first_letters]  # q_proj, v_proj, or q, v in T5
+    for r in (1, plan.rank):
+        size = r * sum(sum(shapes[name]) for name in chosen)
+        share = f"{size / (base.parameters + size):.2%}"
+        rows[f"{label}, rank {r}"] = {"layers": len(chosen), "trainable": f"{size:,}", "share": share}
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# ## What does it save in memory?
+#
+# Full fine-tuning holds 16 bytes for each weight: the weight, its gradient and Adam's two moments, all in float32. Here a frozen weight costs its
+# storage alone, 2 bytes in a 16-bit format or 4 in float32. Only the adapter pays 16.
+#
+# **Predict:** the total for full fine-tuning and for LoRA, from the two parameter counts above.
+
+# %%
+storage = base.precision.name if settings.quantization == "none" else settings.quantization
+by_hand = (base.parameters * memory.WEIGHT_BYTES[storage] + 16 * counted) / 1e9
+ledgers = {"full": memory.ledger(base.parameters, base.parameters), "lora": memory.ledger(base.parameters, counted, storage)}
+assert abs(ledgers["lora"].total - by_hand) < 1e-9
+print(f"full fine-tuning {ledgers['full'].total:.4f} GB, LoRA on a {storage} base {by_hand:.4f} GB")
+bars = {plots.METHOD_NAMES[m]: {"weights": l.weights, "gradients": l.gradients, "Adam's moments": l.optimizer} for m, l in ledgers.items()}
+plots.stacked(bars).save(run.figures / "memory_predicted.png")
+
+# %% [markdown]
+# Gradients and moments shrink to the adapter's share. The bars leave out the **activations**, the intermediate results that the backward pass needs. LoRA sends the
+# same tokens through the same layers, so these hardly shrink.
+#
+# ## Train
+#
+# The loss, the masking and the loop are those of notebook 02. The learning rate is higher: about ten times that of full fine-tuning is usual (Schulman
+# et al. 2025, "LoRA Without Regret").
+#
+# **Predict:**
+#
+# - the validation loss at step 0, compared with the untrained model,
+# - the time. A full step makes three matrix products for each weight: forward, gradient of the input, gradient of the weight. Which one can LoRA skip?
+
+# %%
+history = methods.train(model, base, corpus, run)
+
+# %%
+costs, curves = {"lora": history.describe()}, {"lora": history.log}
+if runs.status_of(run_dir, "full") == "finished":
+    recorded = runs.read(run_dir, "full")
+    costs["full"], curves["full"] = recorded.record["training"], report.read_log(recorded.folder / "log.csv")
+for method, cost in costs.items():
+    print(f"{plots.METHOD_NAMES[method]}: {cost['tokens_per_second']:.0f} tokens a second, peak memory {cost['peak_memory_gb']:.1f} GB")
+plots.losses(curves).save(run.figures / "losses.png")
+
+# %% [markdown]
+# Training starts at the loss of the untrained model, because `B` is zero. The gradient of a frozen weight is not needed: that is the product LoRA skips.
+# The small products with `A` and `B` eat part of what is saved. And the peak is far above the bars: activations, the program itself and, on a CPU,
+# whatever this notebook already held.
+#
+# If notebook 02 has not run here, only one curve stands above.
+#
+# ## The base is unharmed
+#
+# **Predict:** the fingerprint of the base weights after training, and the answer with the adapter switched off.
+
+# %%
+fingerprint_after = models.fingerprint(model)
+with model.disable_adapter():
+    answer_off = answer(model, base)
+answer_on = answer(model, base)
+print(f"fingerprint before: {fingerprint_before}, after: {fingerprint_after}")
+print(f"\nadapter off: {answer_off}\n\nadapter on:  {answer_on}\n\nreference:   {story.references[0]}")
+assert fingerprint_after == fingerprint_before and answer_off == answer_before
+
+# %% [markdown]
+# Same fingerprint, and with the adapter off the base's answer, word for word. One base can carry many adapters, one for each task, and switch between
+# them.
+#
+# ## The adapter on disk
+#
+# Does the file bring everything back? We throw the trained model away, load a fresh base, and load the adapter onto it. Attaching a *new* adapter
+# instead is a common mistake: no error, and the model answers as the base does, because a new `B` is zero.
+#
+# **Predict:** the size of the adapter file. Its numbers are float32, 4 bytes each. And the answer of the model that is put together again.
+
+# %%
+folder = run.folder / "adapter"
+for path in sorted(folder.iterdir()):
+    print(f"{path.stat().st_size / 1e6:10.3f} MB  {path.name}")
+predicted, whole = counted * 4 / 1e6, base.parameters * base.precision.dtype.itemsize / 1e6
+print(f"{predicted:10.3f} MB  predicted for the adapter\n{whole:10.3f} MB  the whole model in {base.precision.name}, {whole / predicted:.0f} times as much")
+
+# %%
+model = base = linears = head = None  # the trained model leaves the memory; its file is left
+base = models.load(settings)
+model = models.load_adapter(base, folder)
+answer_loaded = answer(model, base)
+print(answer_loaded)
+assert answer_loaded == answer_on
+
+# %% [markdown]
+# The file is a little larger than its numbers, since it also holds their names and shapes. And the answer is the same.
+#
+# ## Merging
+#
+# An adapter costs extra products whenever the model runs. They can be saved: `W + (alpha / r) B A` is one ordinary matrix. First one layer, then the
+# whole model, both in float32.
+#
+# **Predict:** does the merged layer give the same output? If it is then rounded to bfloat16, which keeps two to three decimal digits, how large is the
+# rounding error compared with the update? And will the merged model give the same answers?
+
+# %%
+name, merge_here = largest if largest in hit else hit[0], base.parameters <= merge_up_to
+if merge_here:
+    whole = models.load(settings, quantization="none")
+    whole.precision = environment.Precision("float32", "merging should be the only difference")
+    adapted = models.load_adapter(whole, folder).float()
+    layer = adapted.get_submodule(f"base_model.model.{name}")
+    update = plan.alpha / plan.rank * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    merged, x = layer.base_layer.weight + update, torch.randn(4, shapes[name][0], device=update.device)
+    assert torch.allclose(layer(x), torch.nn.functional.linear(x, merged, layer.base_layer.bias), rtol=1e-3, atol=1e-3)
+    error = merged.bfloat16().float() - merged
+    print(f"{name}: the update is {update.norm() / layer.base_layer.weight.norm():.1%} of the weights (by norm),")
+    print(f"and rounding the merged weights to bfloat16 is an error of {error.norm() / update.norm():.1%} of the update.")
+
+# %%
+if merge_here:
+    batch = whole.collator([whole.encoder(corpus.train[0])])
+    batch = {key: value.to(whole.model.device) for key, value in batch.items()}
+    logits = adapted(**batch).logits
+    answers = generation.summarize(adapted, whole, corpus.test[:merge_dialogues]).predictions
+    whole.model = adapted.merge_and_unload()
+    change = (whole.model(**batch).logits - logits).abs().max() / logits.abs().max()
+    same = answers == generation.summarize(whole.model, whole, corpus.test[:merge_dialogues]).predictions
+    print(f"largest change of a logit: {change:.0e} of the largest logit. Same answers to {len(answers)} dialogues: {same}")
+    assert change < 1e-3
+
+# %% [markdown]
+# In float32, merging changes the last digits only. In bfloat16, the sum is rounded to the grid of the large weights, and part of the small update is
+# lost. The grid of 4-bit weights is coarser still, so one does not merge into them; one merges into the base before it is quantized.
+#
+# A merged model is an ordinary model again and runs without peft. The price: the adapter can no longer be switched off.
+#
+# ## What was learnt?
+#
+# The **singular values** of an update say how strong each of its independent directions is. At most `r` of them are above zero.
+#
+# **Predict:** how many of them hold 90% of the sum of their squares?
+
+# %%
+layer = model.get_submodule(f"base_model.model.{name}")
+A, B = layer.lora_A["default"].weight.detach().float().cpu(), layer.lora_B["default"].weight.detach().float().cpu()
+values = torch.linalg.svdvals(plan.alpha / plan.rank * B @ A)[: plan.rank + 2]
+share = values.square().cumsum(0) / values.square().sum()
+print(f"{int((share < 0.9).sum()) + 1} of {plan.rank} directions hold 90% of the update.")
+alt = f"Singular values of the update of {name}: " + ", ".join(f"{value:.3g}" for value in values)
+plots.lines({name: (range(1, len(values) + 1), values)}, "direction", "singular value", alt).save(run.figures / "singular_values.png")
+
+# %% [markdown]
+# After direction `r` there is nothing. Hu et al. (section 7) concluded that the top few directions are the useful ones. Ours is one layer after a short
+# training, so it shows what to look at, not a law.
+#
+# ## The test set
+#
+# A difference is measured in pairs, as in notebook 2: the same dialogue, one method minus the other.
+#
+# **Predict:** will LoRA be above or below full fine-tuning? Will the interval of the difference contain 0? And what will its row in the ledger say?
+
+# %%
+scores = methods.evaluate(model, base, corpus, run)
+records = [runs.read(run_dir, m) for m in ("zero_shot", "full", "lora") if runs.status_of(run_dir, m) == "finished"]
+if len(records) < 3 or runs.unlike(records):
+    print("Not every comparison can be made:", "; ".join(runs.unlike(records)) or "notebook 01 or 02 has no finished record in this run_dir")
+for difference in [] if runs.unlike(records) else comparison.differences(comparison.lines(records)):
+    if difference.name.startswith("LoRA"):
+        print(difference.sentence())
+pd.DataFrame({metric: scores[metric] for metric in metrics.ROUGE}).T.round(1)
+
+# %%
+table = {}
+for finished in runs.read_all(run_dir):
+    record, trained = finished.record, finished.record.get("training", {})
+    table[plots.METHOD_NAMES[finished.method]] = {
+        "trainable parameters": f"{record['model'].get('trainable_parameters', 0):,}",
+        "peak memory GB": (trained or record["generation"])["peak_memory_gb"],
+        "training minutes": round(trained.get("seconds", 0) / 60, 1),
+        "checkpoint MB": record["model"].get("checkpoint_mb", 0),
+        "ROUGE-1": "{mean:.1f} [{low:.1f}, {high:.1f}]".format(**record["metrics"]["rouge1"]),
+    }
+pd.DataFrame(table).T
+
+# %% [markdown]
+# An interval that contains 0 does not show that two methods are equally good. It shows that these dialogues cannot tell them apart.
+#
+# ## Does the rank matter?
+#
+# A small experiment: for each rank a fresh base, a fresh adapter, a handful of steps, and the loss on a few validation dialogues. `alpha` is twice the
+# rank, so `alpha / r` stays the same.
+#
+# **Predict:** which rank has the lowest loss?
+
+# %%
+def try_rank(r):
+    """What a short training at that rank leads to."""
+    base = models.load(settings)
+    torch.manual_seed(seed)
+    model = models.attach_lora(base, rank=r, alpha=2 * r)
+    training.train(model, base, corpus.train, max_steps=sweep_steps)
+    loss = training.validation_loss(model, base, checked)
+    return {"rank": r, "trainable parameters": models.trainable_parameters(model), "validation loss": loss}
+
+
+checked = corpus.validation[:sweep_validation]
+with model.disable_adapter():
+    untrained = training.validation_loss(model, base, checked)
+model = base = whole = adapted = layer = None  # leaves the memory to the next ones
+sweep = pd.DataFrame([try_rank(r) for r in sweep_ranks])
+sweep.round(3)
+
+# %%
+losses = sweep["validation loss"]
+curves = {"untrained": (sweep_ranks, [untrained] * len(losses)), f"after {sweep_steps} steps": (sweep_ranks, losses)}
+alt = f"Validation loss: {untrained:.3f} untrained; " + ", ".join(f"rank {r} {loss:.3f}" for r, loss in zip(sweep_ranks, losses, strict=True))
+plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save(run.figures / "ranks.png")
+
+# %% [markdown]
+# This cannot rank the ranks. A handful of steps shows how fast each one starts, not where it ends. Adam moves every number by about the same amount, so a
+# larger rank, with more numbers, also moves the layer further in one step. One seed fixes one random `A` and one order of the dialogues. To answer the
+# question one would train each rank with the full budget, with a learning rate of its own, with several seeds, and compare the differences with the
+# spread between seeds.
+#
+# ## In this notebook we have
+#
+# - written a low-rank update as a product and counted its parameters,
+# - built a LoRA layer by hand and confirmed it with peft,
+# - attached adapters to the whole model, and predicted their number exactly,
+# - trained them and shown that the base did not change,
+# - saved the adapter, loaded it onto a fresh base, and merged it in float32,
+# - scored it against the methods before, and tried other ranks.
+#
+# **Questions**
+#
+# 1. A layer has 1,000 inputs and 1,000 outputs. From which rank on does LoRA have more parameters than the layer?
+# 2. `B` starts at zero and `A` random. Would it work the other way round? With both at zero?
+# 3. Why does the measured peak shrink by less than the bars of weights, gradients and optimizer?
+# 4. You serve ten tasks from one base. What lies on disk with ten adapters, and with ten fully tuned models?
+# 5. You merged an adapter into a bfloat16 model and the score fell a little. What happened, and what would you do?
+#
+# **Next:** `04_qlora` stores the base in 4 bits. Write down the height of the LoRA bar in the memory figure: it will shrink again.

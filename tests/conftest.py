@@ -1,0 +1,44 @@
+"""Tests use toy objects, no network and no GPU."""
+
+import os
+import socket
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Connections to anything but this machine fail, as they do where the lab must run."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(LOOPBACK):
+            raise OSError(f"the tests must not reach the network (tried {address[0]})")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session", params=["tiny-causal", "tiny-seq2seq"])
+def recipe(request):
+    """Both model families."""
+    return request.param
+
+
+@pytest.fixture
+def write_lines(tmp_path):
+    """Writes a JSON-lines data folder from lists of raw lines; returns its path."""
+
+    def write(train, validation=None, test=None):
+        folder = tmp_path / "data"
+        folder.mkdir(exist_ok=True)
+        for name, lines in (("train", train), ("validation", validation or train), ("test", test or train)):
+            (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder
+
+    return write
