@@ -1,6 +1,8 @@
 # make run-all   installs if needed, runs the five notebooks offline, writes runs/<recipe>/report.html
 # make test      installs if needed, runs the tests
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The Python that makes the environment: the first of these that runs and is new enough, unless given.
+PYTHON ?=
+CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Extra words for pip, for example --index-url of PyTorch's CPU builds.
@@ -27,8 +29,12 @@ test: $(VENV)/.installed
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.11, 3.12 or 3.13."; exit 1; }
-	@PYTHONPATH= "$(PYTHON)" lab_utils/bootstrap.py "$(VENV)" $(PIP_ARGS)
+	@for python in $(CANDIDATES); do \
+		if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+			exec "$$python" lab_utils/bootstrap.py "$(VENV)" $(PIP_ARGS); \
+		fi; \
+	done; \
+	echo "error: none of '$(CANDIDATES)' is Python 3.11 to 3.13; install one, or name it: make install PYTHON=/path/to/python3.12"; exit 1
 
 notebooks: $(VENV)/.installed
 	@$(BIN)/python -m lab_utils.notebooks

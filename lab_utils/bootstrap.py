@@ -35,9 +35,6 @@ def create_venv(folder: Path, pip_arguments: Sequence[str] = ()) -> None:
     Raises:
         SystemExit: with one sentence that names the cure.
     """
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        found = ".".join(map(str, sys.version_info[:2]))
-        sys.exit(f"error: Python {found} is not supported; install Python 3.11, 3.12 or 3.13 and run `make install PYTHON=python3.12`.")
     log = folder / "install.log"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True).returncode:

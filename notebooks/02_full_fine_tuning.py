@@ -115,12 +115,12 @@ assert [t for t in labels if t != IGNORED] == answer and labels[-1] == base.toke
 import pandas as pd
 
 
-def batch_of(examples):
+def batch_of(examples, encoder):
     """Padded tensors of these examples, on the model's device."""
-    return {name: tensor.to(base.model.device) for name, tensor in base.collator([base.encoder(e) for e in examples]).items()}
+    return {name: tensor.to(base.model.device) for name, tensor in base.collator([encoder(e) for e in examples]).items()}
 
 
-batch = batch_of(short[:check_examples])
+batch = batch_of(short[: check_examples // 2], base.encoder)
 reads, targets = batch.get("decoder_input_ids", batch["input_ids"]), batch["labels"]
 if "decoder_input_ids" not in batch:  # an encoder-decoder's input is shifted already
     targets = targets[:, 1:]
@@ -128,8 +128,8 @@ pairs = [(base.tokenizer.decode([a]), base.tokenizer.decode([b])) for a, b in zi
 pd.DataFrame(pairs[:4] + pairs[-2:], columns=["reads last", "must predict"]).map(repr)
 
 # %% [markdown]
-# The first prediction is made at the last token of the prompt (an encoder-decoder has a start token for this). The last prediction is the end token,
-# made after the full stop.
+# The first prediction is made at the last token of the prompt. (An encoder-decoder has a start token for this.) The last prediction is the end token,
+# made after the last word or mark of the summary.
 #
 # ## The loss by hand
 #
@@ -206,7 +206,7 @@ print(f"\nWith the recipe's limit of {settings.recipe.lengths.document_tokens} t
 # %%
 trainable = models.trainable_parameters(base.model)
 plan = memory.ledger(base.parameters, trainable)
-parts = {"weights": plan.weights, "gradients": plan.gradients, "Adam's moments": plan.optimizer}
+parts = {"weights": plan.weights, "gradients": plan.gradients, "moments": plan.optimizer}
 print(f"{trainable:,} of {base.parameters:,} parameters are trained: {plan.total:.3f} GB")
 plots.stacked({"predicted": parts}).save(run.figures / "memory_predicted.png")
 
@@ -218,13 +218,13 @@ plots.stacked({"predicted": parts}).save(run.figures / "memory_predicted.png")
 # Training is five lines, repeated: loss, gradients, step, forget the gradients, look. `AdamW` is Adam with weight decay kept apart from the gradient
 # (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"). `autocast` runs the matrix products in the number format named at the top.
 #
-# We use the same few short dialogues at every step.
+# To be quick we take one micro-batch of dialogues, cut to `short_limit`, and use the same ones at every step.
 #
 # **Predict:** what will the loss do?
 
 # %%
 before = models.fingerprint(base.model)
-batch = batch_of(short[: settings.training.micro_batch])
+batch = batch_of(short[: settings.training.micro_batch], small)
 optimizer = torch.optim.AdamW(base.model.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay)
 base.model.train()
 for step in range(1, hand_steps + 1):
@@ -285,7 +285,7 @@ print(f"Of this model's own embedding weights, {(stored + rate == stored).float(
 # %%
 def gradient_of_sum(examples):
     """Gradient of the summed loss for the embeddings, which every layer's gradient passes through, and the token count."""
-    total, count = training.token_losses(base.model, batch_of(examples))
+    total, count = training.token_losses(base.model, batch_of(examples, small))
     return torch.autograd.grad(total, base.model.get_input_embeddings().weight)[0], count
 
 
@@ -328,13 +328,15 @@ history = methods.train(base.model, base, corpus, run)
 #
 # - **activations:** results of each layer that are kept until the backward pass needs them. They grow with `micro_batch` and with text length.
 # - with 16-bit products, a **16-bit copy** of the weights during each step,
-# - on a CPU, **Python and its libraries**. (On a GPU only tensors are counted.)
+# - on a CPU, **Python** and its libraries. (On a GPU only tensors are counted.)
+#
+# We know what Python held before it loaded the model. Activations and copies are drawn together as "the rest".
 #
 # **Predict:** by how much will the measured bar be longer?
 
 # %%
 rest = max(0.0, history.peak_memory_gb - plan.total - idle.gb)
-measured = parts | {"Python, libraries": idle.gb, "activations, copies": rest}
+measured = parts | {"Python": idle.gb, "the rest": rest}
 print(f"predicted {plan.total:.2f} GB, measured peak {history.peak_memory_gb:.2f} GB")
 plots.stacked({"predicted": parts, "measured": measured}).save(run.figures / "memory.png")
 

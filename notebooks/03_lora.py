@@ -249,8 +249,6 @@ plots.stacked(bars).save(run.figures / "memory_predicted.png")
 
 # %%
 history = methods.train(model, base, corpus, run)
-
-# %%
 costs, curves = {"lora": history.describe()}, {"lora": history.log}
 if runs.status_of(run_dir, "full") == "finished":
     recorded = runs.read(run_dir, "full")
@@ -407,27 +405,21 @@ pd.DataFrame(table).T
 # **Predict:** which rank has the lowest loss?
 
 # %%
-def try_rank(r):
-    """What a short training at that rank leads to."""
+checked, rows = corpus.validation[:sweep_validation], []
+with model.disable_adapter():
+    untrained = training.validation_loss(model, base, checked)
+for r in sweep_ranks:
+    model = base = whole = adapted = layer = None  # one model in memory at a time
     base = models.load(settings)
     torch.manual_seed(seed)
     model = models.attach_lora(base, rank=r, alpha=2 * r)
     training.train(model, base, corpus.train, max_steps=sweep_steps)
     loss = training.validation_loss(model, base, checked)
-    return {"rank": r, "trainable parameters": models.trainable_parameters(model), "validation loss": loss}
-
-
-checked = corpus.validation[:sweep_validation]
-with model.disable_adapter():
-    untrained = training.validation_loss(model, base, checked)
-model = base = whole = adapted = layer = None  # leaves the memory to the next ones
-sweep = pd.DataFrame([try_rank(r) for r in sweep_ranks])
-sweep.round(3)
-
-# %%
-losses = sweep["validation loss"]
-curves = {"untrained": (sweep_ranks, [untrained] * len(losses)), f"after {sweep_steps} steps": (sweep_ranks, losses)}
-alt = f"Validation loss: {untrained:.3f} untrained; " + ", ".join(f"rank {r} {loss:.3f}" for r, loss in zip(sweep_ranks, losses, strict=True))
+    rows.append({"rank": r, "trainable parameters": models.trainable_parameters(model), "validation loss": round(loss, 3)})
+print(pd.DataFrame(rows).to_string(index=False), f"\nuntrained: validation loss {untrained:.3f}")
+losses = [row["validation loss"] for row in rows]
+curves = {f"after {sweep_steps} steps": (sweep_ranks, losses), "untrained": (sweep_ranks, [untrained] * len(losses))}
+alt = f"Validation loss {untrained:.3f} untrained; after {sweep_steps} steps, by rank: {dict(zip(sweep_ranks, losses, strict=True))}"
 plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save(run.figures / "ranks.png")
 
 # %% [markdown]

@@ -1,0 +1,158 @@
+import logging
+import os
+import sys
+import types
+import warnings
+
+import pytest
+
+from lab_utils import environment
+from lab_utils.environment import Machine, Precision
+
+HOSTED = ("KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG")
+
+
+@pytest.fixture
+def nowhere(monkeypatch):
+    for name in HOSTED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+    return monkeypatch
+
+
+def test_kaggle_is_kaggle_although_colab_variables_are_set_there(nowhere):
+    nowhere.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    nowhere.setenv("COLAB_RELEASE_TAG", "release-colab_20260514")
+    nowhere.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    assert environment.where() == "kaggle"
+
+
+def test_colab_is_known_by_its_release_tag(nowhere):
+    nowhere.setenv("COLAB_RELEASE_TAG", "release-colab_20260819")
+    assert environment.where() == "colab"
+
+
+def test_colab_is_known_by_its_module(nowhere):
+    nowhere.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    assert environment.where() == "colab"
+
+
+def test_anywhere_else_is_local(nowhere):
+    assert environment.where() == "local"
+
+
+@pytest.mark.parametrize(
+    "capability, family, name",
+    [
+        ((6, 0), "causal", "float16"),
+        ((6, 0), "seq2seq", "float32"),
+        ((7, 5), "causal", "float16"),
+        ((7, 5), "seq2seq", "float32"),
+        ((8, 0), "causal", "bfloat16"),
+        ((8, 0), "seq2seq", "bfloat16"),
+        ((9, 0), "causal", "bfloat16"),
+        ((9, 0), "seq2seq", "bfloat16"),
+    ],
+)
+def test_bfloat16_needs_capability_8_and_t5_never_gets_float16(capability, family, name):
+    assert environment._cuda_precision(capability, family).name == name
+
+
+@pytest.mark.parametrize("has_bf16, name", [(True, "bfloat16"), (False, "float32")])
+def test_a_cpu_gets_bfloat16_only_with_instructions_for_it(has_bf16, name):
+    assert environment._cpu_precision(has_bf16).name == name
+
+
+@pytest.mark.parametrize("family, name", [("causal", "float16"), ("seq2seq", "float32")])
+def test_a_t4_that_claims_bfloat16_is_judged_by_its_capability(monkeypatch, family, name):
+    monkeypatch.setattr(environment, "machine", lambda: Machine("colab", "cuda", "Tesla T4", 2, 15.0))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (7, 5))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_, **__: True)
+    assert environment.precision(family).name == name
+
+
+@pytest.mark.parametrize("avx512, amx, name", [(True, False, "bfloat16"), (False, True, "bfloat16"), (False, False, "float32")])
+def test_either_kind_of_bfloat16_instruction_is_enough(monkeypatch, avx512, amx, name):
+    monkeypatch.setattr(environment, "machine", lambda: Machine("local", "cpu", "CPU (x86_64)", 2, 16.0))
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    assert environment.precision().name == name
+
+
+@pytest.mark.parametrize(
+    "precision, words",
+    [
+        (environment._cuda_precision((9, 0), "causal"), ("9.0", "hardware")),
+        (environment._cuda_precision((7, 5), "causal"), ("7.5", "emulates bfloat16")),
+        (environment._cuda_precision((7, 5), "seq2seq"), ("7.5", "emulates bfloat16", "overflow in float16")),
+        (environment._cpu_precision(True), ("CPU", "bfloat16 instructions")),
+        (environment._cpu_precision(False), ("CPU", "no bfloat16 instructions", "slower")),
+    ],
+)
+def test_the_reason_names_the_hardware_and_the_cause(precision, words):
+    assert all(word in precision.reason for word in words)
+    assert len(precision.reason.split()) >= 6 and "\n" not in precision.reason
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float32"])
+def test_products_are_computed_in_the_precision_of_that_name(name):
+    import torch
+
+    ones = torch.ones(2, 2)
+    with Precision(name, "").autocast("cpu"):
+        assert (ones @ ones).dtype == getattr(torch, name) == Precision(name, "").dtype
+
+
+def test_a_gpu_that_cannot_run_a_kernel_gives_way_to_the_cpu_with_a_warning(monkeypatch):
+    def no_kernel(*_, **__):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with ...")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "Tesla P100-PCIE-16GB")
+    monkeypatch.setattr("torch.ones", no_kernel)
+    with pytest.warns(UserWarning, match="Tesla P100.*no kernel image") as seen:
+        machine = environment.machine.__wrapped__()
+    assert machine.device == "cpu" and machine.device_name.startswith("CPU")
+    assert "\n" not in str(seen[0].message)
+
+
+def test_quiet_leaves_every_other_warning_audible():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        environment.quiet()
+        warnings.warn("gradient_checkpointing is now activation_checkpointing", FutureWarning, stacklevel=1)
+        warnings.warn("gradient_checkpointing costs time", UserWarning, stacklevel=1)
+        warnings.warn("another thing will change", FutureWarning, stacklevel=1)
+        warnings.warn("something is old", DeprecationWarning, stacklevel=1)
+    assert [str(warning.message) for warning in seen] == [
+        "gradient_checkpointing costs time",
+        "another thing will change",
+        "something is old",
+    ]
+
+
+def test_quiet_leaves_other_loggers_audible():
+    environment.quiet()
+    for name in ("", "torch", "peft", "bitsandbytes", "bitsandbytes.nn.modules", "accelerate", "py.warnings"):
+        assert logging.getLogger(name).isEnabledFor(logging.WARNING), name
+    assert logging.getLogger("transformers").isEnabledFor(logging.ERROR)
+
+
+def test_quiet_keeps_what_the_reader_has_set(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    environment.quiet()
+    assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["TOKENIZERS_PARALLELISM"]) == ("1", "true")
+
+
+def test_quiet_shows_one_gpu_where_nothing_was_chosen(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    environment.quiet()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_versions_name_installed_packages_only(monkeypatch):
+    import numpy
+
+    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package-here"))
+    assert environment.versions() == {"numpy": numpy.__version__}
