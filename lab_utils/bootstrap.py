@@ -64,8 +64,8 @@ def _pip(command: Sequence[str], log) -> None:
             trouble = trouble or line.removeprefix("ERROR:").strip()
     if process.wait():
         sys.exit(
-            f"error: the installation failed ({trouble[:200] or 'see the log'}); check the network and the disk space, then run `make install` "
-            f"again. pip's own words are in {log.name}."
+            f"error: the installation failed ({trouble[:200] or 'see the log'}); check the network and the disk space, "
+            f"then run `make install` again. pip's own words are in {log.name}."
         )
 
 

@@ -102,13 +102,15 @@ def run(arguments) -> None:
 def train(arguments) -> None:
     from lab_utils import methods, runner
 
-    settings = config.resolve(arguments.recipe, arguments.method, arguments.seed, **runner.parse_assignments(arguments.parameters))
+    parameters = runner.parse_assignments(arguments.parameters)
+    if taken := parameters.keys() & {"recipe", "method", "seed"}:
+        raise LabError(f"Give {', '.join(sorted(taken))} as an option of its own, for example --seed 1.")
+    settings = config.resolve(arguments.recipe, arguments.method, arguments.seed, **parameters)
     folder = arguments.out or f"runs/{settings.recipe.name}"
     scores = methods.run(settings, folder).record["metrics"]
     r1 = scores["rouge1"]
-    print(
-        f"ROUGE-1 {r1['mean']:.1f} [{r1['low']:.1f}, {r1['high']:.1f}] on {scores['n']} documents; record in {folder}/{settings.method}/run.json"
-    )
+    print(f"ROUGE-1 {r1['mean']:.1f} [{r1['low']:.1f}, {r1['high']:.1f}] on {scores['n']} documents")
+    print(f"record: {folder}/{settings.method}/run.json")
 
 
 def report(arguments) -> None:

@@ -148,7 +148,6 @@ def findings(systems: Sequence[Line]) -> list[str]:
         if name in by_name:
             gap = paired_difference(best.values("rouge1"), by_name[name].values("rouge1"))
             verdict = "above" if gap.low > 0 else "below" if gap.high < 0 else "not detectably different from"
-            said.append(
-                f"The highest mean, {best.name}, is {verdict} the line '{name}' ({gap.mean:+.1f} points, 95% interval {gap.low:+.1f} to {gap.high:+.1f})."
-            )
+            numbers = f"{gap.mean:+.1f} points, 95% interval {gap.low:+.1f} to {gap.high:+.1f}"
+            said.append(f"The highest mean, {best.name}, is {verdict} the line '{name}' ({numbers}).")
     return said

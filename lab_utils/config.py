@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -25,6 +26,7 @@ def _not_a_flag(value: Any) -> Any:
 
 Count = Annotated[int, BeforeValidator(_not_a_flag), Field(ge=1)]
 Number = Annotated[float, BeforeValidator(_not_a_flag), Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, BeforeValidator(_not_a_flag), Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, BeforeValidator(_not_a_flag), Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
@@ -75,8 +77,8 @@ class Generation(Section):
 class Training(Section):
     """One optimizer step sees `batch_size` examples, `micro_batch` at a time."""
 
-    learning_rate: Annotated[float, BeforeValidator(_not_a_flag), Field(gt=0, allow_inf_nan=False)]
-    epochs: Annotated[float, BeforeValidator(_not_a_flag), Field(gt=0, allow_inf_nan=False)] = 1.0
+    learning_rate: Positive
+    epochs: Positive = 1.0
     batch_size: Count = 8
     micro_batch: Count = 4
     warmup: Share = 0.1
@@ -114,7 +116,7 @@ class Recipe(Section):
     full: Training | None = None
     lora: Adapter | None = None
     qlora: Adapter | None = None
-    minutes: Annotated[float, Field(gt=0)] | None = None  # measured: the whole course on 2 cores without GPU
+    minutes: Positive | None = None  # measured: the whole course on 2 cores without GPU
 
     @property
     def methods(self) -> list[str]:
@@ -197,14 +199,14 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
         if value is None:
             continue
         section, field = places[name]
-        target = values[method] if section == "method" else values[section]
+        target = values.get(method) if section == "method" else values[section]
         if target is None or field not in target:
             raise LabError(f"Parameter '{name}' does not apply to {method}.")
         target[field] = value
         if name == "model_dir":
             values["model"]["label"] = Path(str(value)).name
-        if name == "batch_size" and isinstance(value, int) and value % target["micro_batch"]:
-            target["micro_batch"] = 1
+        if name == "batch_size" and parameters.get("micro_batch") is None and isinstance(value, int):
+            target["micro_batch"] = math.gcd(value, target["micro_batch"])
     return _build(Settings, {"recipe": values, "method": method, "seed": seed}, f"parameters of {method}")
 
 

@@ -124,8 +124,9 @@ def quiet() -> None:
     """Silences what a reader can do nothing about, by name; everything else stays audible."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # two GPUs in one process: see TRAPS of DataParallel in CONTRIBUTING
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with two, Trainer would silently use DataParallel
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # "failed to load gemm_4bit_forward": a slower path is used
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # int8 casts its inputs, and says so at every product
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     from transformers.utils import logging as transformers_logging
 

@@ -101,7 +101,7 @@ def summarize(
                 left = (said - started) / len(found) * (len(order) - len(found))
                 say(f"{len(found)}/{len(order)} summaries, {duration(left)} left")
     seconds = time.perf_counter() - started
-    say(f"{len(found)} summaries in {duration(seconds)}")
+    say(f"{len(found)} {'summary' if len(found) == 1 else 'summaries'} in {duration(seconds)}")
     cut = sum(base.encoder.is_cut(example.document) for example in examples)
     return Generated([found[i] for i in range(len(examples))], seconds, peak.gb, cut)
 

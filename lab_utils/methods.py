@@ -55,12 +55,12 @@ def save(model, base: models.Base, folder: Path) -> float:
     """
     if base.settings.method == "full":
         model.to(base.precision.dtype)
-        target = folder / "model"
+        target, options = folder / "model", {}
     else:
         model.peft_config["default"].base_model_name_or_path = base.describe()["source"]  # not this machine's cache folder
-        target = folder / "adapter"
+        target, options = folder / "adapter", {"save_embedding_layers": False}
     try:
-        model.save_pretrained(target)
+        model.save_pretrained(target, **options)
     except OSError as error:
         raise LabError(f"Cannot save to '{target}' ({error.strerror or error}): free some space or choose another folder.") from error
     (target / "README.md").unlink(missing_ok=True)  # peft's empty model card

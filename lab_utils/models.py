@@ -106,13 +106,15 @@ def _keep_gradients_through_4bit_layers(model) -> None:
 
 
 def attach_lora(base: Base, **changes) -> Any:
-    """The base with a new LoRA adapter in float32: `B` starts at zero, so it answers as the base does.
+    """The base with a new LoRA adapter in float32. `A` is drawn with the settings' seed; `B` is zero, so it answers as the base does.
 
     Args:
         changes: values that replace the method's own, e.g. `rank=4`.
     """
+    import torch
     from peft import LoraConfig, TaskType, get_peft_model
 
+    torch.manual_seed(base.settings.seed)
     adapter: Adapter = base.settings.training.model_copy(update=changes)
     task = TaskType.CAUSAL_LM if base.family == "causal" else TaskType.SEQ_2_SEQ_LM
     options = LoraConfig(

@@ -17,6 +17,7 @@ def prompt_text(tokenizer, prompt: Prompt, document: str, shots: Sequence[Exampl
 
     A chat prompt ends where the assistant's turn begins, special tokens included; a plain prompt ends with the cue.
     """
+    document = defused(tokenizer, document)
     if prompt.style == "chat":
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
         for shot in shots:
@@ -39,8 +40,16 @@ def prompt_ids(tokenizer, prompt: Prompt, document: str, shots: Sequence[Example
 
 def answer_ids(tokenizer, prompt: Prompt, summary: str) -> list[int]:
     """Token ids of the answer, EOS last: a model that never sees EOS never learns to stop."""
-    text = summary.strip() if prompt.style == "chat" else f" {summary.strip()}"
+    summary = defused(tokenizer, summary.strip())
+    text = summary if prompt.style == "chat" else f" {summary}"
     return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def defused(tokenizer, text: str) -> str:
+    """The text with special tokens that are spelled out in it broken up, so that data cannot end a turn or an answer."""
+    for token in tokenizer.all_special_tokens:
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 def cut_document(tokenizer, document: str, limit: int) -> tuple[str, bool]:
@@ -48,4 +57,5 @@ def cut_document(tokenizer, document: str, limit: int) -> tuple[str, bool]:
     encoded = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)
     if len(encoded["input_ids"]) <= limit:
         return document, False
-    return document[: encoded["offset_mapping"][limit - 1][1]], True
+    spans = encoded["offset_mapping"]
+    return document[: min(spans[limit - 1][1], spans[limit][0])], True  # a character of several tokens goes as a whole

@@ -11,6 +11,11 @@ from lab_utils import comparison, plots, runs
 from lab_utils.data import Example
 from lab_utils.significance import bootstrap
 
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Summarization lab report</title><style>{style}</style></head>
+<body><h1>What each method bought</h1>{body}</body></html>
+"""
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; background: #fff }
 h1 { line-height: 1.2 } h2 { margin-top: 2.5rem } figure { margin: 1rem 0 } img { max-width: 100%; height: auto }
@@ -111,10 +116,7 @@ def _page(facts: dict) -> str:
     protocol = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts["protocol"].items())
     packages = ", ".join(f"{k} {v}" for k, v in environment["packages"].items())
     parts += ["<h2>Protocol and environment</h2>", f"<dl>{protocol}<dt>packages</dt><dd>{escape(packages)}</dd></dl>"]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Summarization lab report</title><style>{STYLE}</style></head><body><h1>What each method bought</h1>{''.join(parts)}</body></html>\n"
-    )
+    return PAGE.format(style=STYLE, body="".join(parts))
 
 
 def _table(rows: list[dict]) -> str:

@@ -202,16 +202,21 @@ def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def is_done(notebook: Notebook, output: Path, values: dict[str, Any], run_dir: Path) -> bool:
-    """Executed to the end before with these parameters, and its record is finished."""
+    """Executed to the end before, as it stands now and with these parameters, and its record is finished."""
+    import jupytext
     import nbformat
 
     if notebook.method is None or runs.status_of(run_dir, notebook.method) != "finished" or not output.is_file():
         return False
     try:
-        papermill = nbformat.read(output, as_version=4).metadata.get("papermill", {})
+        executed = nbformat.read(output, as_version=4)
     except Exception:  # nbformat raises many kinds for a broken file; a notebook that cannot be read is not done
         return False
-    return papermill.get("end_time") is not None and papermill.get("exception") is None and papermill.get("parameters") == values
+    papermill = executed.metadata.get("papermill", {})
+    cells = [cell.source for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    unchanged = cells == [cell.source for cell in jupytext.read(source(notebook)).cells]
+    ended = papermill.get("end_time") is not None and papermill.get("exception") is None
+    return unchanged and ended and papermill.get("parameters") == values
 
 
 def execute(notebook: Notebook, output: Path, values: dict[str, Any]) -> None:

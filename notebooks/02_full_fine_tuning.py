@@ -16,7 +16,7 @@
 # | **You will** | look inside a training row, compute the loss by hand, predict the memory, write the training loop yourself, then train with the Trainer and score the result |
 # | **You will learn** | what is supervised and why the end token is, where 16 bytes a parameter go, why weights are kept in float32, and how to read loss curves |
 # | **You need** | notebook 1 if possible, for the mark to beat; no GPU, no network, no token |
-# | **Time** | about 5 minutes of computing on 2 CPU cores |
+# | **Time** | about 6 minutes of computing on 2 CPU cores |
 #
 # In the parameters cell `None` means: as the recipe says. The last three only change the side experiments.
 
@@ -80,8 +80,8 @@ print(f"{base.parameters:,} parameters; {len(corpus.train)} dialogues to train o
 # A row is a **prompt**, the same as in notebook 1, followed by the **answer** we want. Every token has a **label**: the token the model should have
 # predicted there. In the prompt the label is `IGNORED` (-100), which the loss skips. We teach the model to write summaries, not to write dialogues.
 #
-# We print the prompt of one short row, then the labels: a dot for each ignored one, brackets around the others. (In an encoder-decoder the encoder reads the prompt and
-# has no labels at all; we draw dots there too.)
+# We print the prompt of one short row, then the labels: a dot for each ignored one, brackets around the others. (In an encoder-decoder the encoder
+# reads the prompt and has no labels at all; we draw dots there too.)
 #
 # **Predict:** which tokens stand in brackets? What is the very last one?
 
@@ -124,8 +124,9 @@ batch = batch_of(short[: check_examples // 2], base.encoder)
 reads, targets = batch.get("decoder_input_ids", batch["input_ids"]), batch["labels"]
 if "decoder_input_ids" not in batch:  # an encoder-decoder's input is shifted already
     targets = targets[:, 1:]
-pairs = [(base.tokenizer.decode([a]), base.tokenizer.decode([b])) for a, b in zip(reads[0].tolist(), targets[0].tolist(), strict=False) if b != IGNORED]
-pd.DataFrame(pairs[:4] + pairs[-2:], columns=["reads last", "must predict"]).map(repr)
+pairs = [(a, b) for a, b in zip(reads[0].tolist(), targets[0].tolist(), strict=False) if b != IGNORED]
+shown = pd.DataFrame(pairs[:4] + pairs[-2:], columns=["reads last", "must predict"])
+shown.map(lambda token: repr(base.tokenizer.decode([token])))
 
 # %% [markdown]
 # The first prediction is made at the last token of the prompt. (An encoder-decoder has a start token for this.) The last prediction is the end token,
@@ -152,6 +153,7 @@ log_probabilities = logits[supervised].log_softmax(-1)  # one row per supervised
 by_hand = -log_probabilities.gather(1, targets[supervised].unsqueeze(1)).mean()
 print(f"by hand:      {by_hand:.4f} over {supervised.sum()} supervised tokens\ntoken_losses: {total / count:.4f} over {count}")
 assert torch.isclose(by_hand, total / count, atol=1e-3)
+del logits, log_probabilities  # large, and memory will be measured
 
 # %% [markdown]
 # The same loss. Only the memory differs: scores for every position and every token of the vocabulary are often the largest tensor of a training step.
@@ -167,8 +169,8 @@ print(f"knows nothing: loss {uniform:.2f}, perplexity {uniform.exp():,.0f}; the 
 print(f"our base:      loss {by_hand:.2f}, perplexity {by_hand.exp():.3g}")
 
 # %% [markdown]
-# Knowing nothing means a perplexity equal to the vocabulary size. A pretrained model is far below. If the first loss of a training log is
-# `ln(vocabulary)` or more, the weights are random: perhaps they were not loaded.
+# Knowing nothing means a perplexity equal to the vocabulary size. A pretrained model is far below; random weights are near it, or above where they are
+# wrong with confidence. So if a training log begins at `ln(vocabulary)` or higher, check whether the weights were loaded.
 #
 # ## What is cut when a text is too long
 #
@@ -189,7 +191,7 @@ over = sum(base.encoder.is_cut(e.document) for e in corpus.train)
 print(f"\nWith the recipe's limit of {settings.recipe.lengths.document_tokens} tokens, {over} of {len(corpus.train)} documents lose their end.")
 
 # %% [markdown]
-# The document stops in the middle of a sentence. The answer and its end token are untouched.
+# The document stops at the limit. The words after it, the answer and the end token are untouched.
 #
 # ## How much memory will it take?
 #
@@ -216,16 +218,17 @@ plots.stacked({"predicted": parts}).save(run.figures / "memory_predicted.png")
 # ## The training loop by hand
 #
 # Training is five lines, repeated: loss, gradients, step, forget the gradients, look. `AdamW` is Adam with weight decay kept apart from the gradient
-# (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"). `autocast` runs the matrix products in the number format named at the top.
+# (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"); `fused` only makes it faster. `autocast` runs the matrix products in the
+# number format named at the top.
 #
 # To be quick we take one micro-batch of dialogues, cut to `short_limit`, and use the same ones at every step.
 #
 # **Predict:** what will the loss do?
 
 # %%
-before = models.fingerprint(base.model)
+original = models.fingerprint(base.model)
 batch = batch_of(short[: settings.training.micro_batch], small)
-optimizer = torch.optim.AdamW(base.model.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay)
+optimizer = torch.optim.AdamW(base.model.parameters(), settings.training.learning_rate, weight_decay=settings.training.weight_decay, fused=True)
 base.model.train()
 for step in range(1, hand_steps + 1):
     with base.precision.autocast(base.model.device.type):
@@ -238,18 +241,18 @@ for step in range(1, hand_steps + 1):
 del optimizer, loss, total  # frees the moments
 
 # %% [markdown]
-# It falls: the model is learning these few dialogues. Whether it learns to *summarize* cannot be seen here.
+# It should fall: the model is learning these few dialogues. Whether it learns to *summarize* cannot be seen here.
 #
 # Our loop has changed the model in memory. A **fingerprint** is a hash over all weights.
 #
 # **Predict:** after so few steps, is the fingerprint still the same? What brings the old one back?
 
 # %%
-print("before the loop:", before)
+print("before the loop:", original)
 print("after the loop: ", models.fingerprint(base.model))
 base = models.load(settings)
 print("loaded anew:    ", models.fingerprint(base.model))
-assert models.fingerprint(base.model) == before
+assert models.fingerprint(base.model) == original
 
 # %% [markdown]
 # One changed weight is enough for another fingerprint. Loading anew brings the original back. A comparison of methods needs this: all of them must
@@ -289,15 +292,18 @@ def gradient_of_sum(examples):
     return torch.autograd.grad(total, base.model.get_input_embeddings().weight)[0], count
 
 
-checked, half = short[:check_examples], check_examples // 2
+checked = short[:check_examples]
+half = len(checked) // 2
 (whole, n), (first, n1), (second, n2) = map(gradient_of_sum, (checked, checked[:half], checked[half:]))
 errors = [((g - whole / n).norm() / (whole / n).norm()).item() for g in ((first + second) / n, (first / n1 + second / n2) / 2)]
 print(f"two halves, their sum divided by all {n} tokens: off by {errors[0]:.4%}")
 print(f"two halves, mean of the means over {n1} and {n2}:   off by {errors[1]:.1%}")
 assert errors[0] < 1e-3
+del whole, first, second  # large, and memory will be measured
 
 # %% [markdown]
-# Equal, up to rounding. The mean of two means is not: it counts the tokens of the half with fewer tokens more. Our Trainer divides by all tokens.
+# Equal, up to rounding. The mean of two means is not: a token counts for more if it stands in the half with fewer tokens. Our Trainer divides by all
+# tokens.
 #
 # ## The same with the Trainer
 #
@@ -306,6 +312,7 @@ assert errors[0] < 1e-3
 # - **accumulation:** `micro_batch` examples at a time until `batch_size` are together,
 # - **warm-up and decay:** the learning rate rises over the first steps, then falls to zero,
 # - **clipping:** a gradient longer than `max_grad_norm` is shortened (Pascanu et al. 2013, "On the difficulty of training recurrent neural networks"),
+# - **grouping:** rows of similar length share a batch, so that little is padded,
 # - **a seed:** the same order of examples in every run,
 # - **a log** with one row per step, and the loss on validation dialogues, which are never trained on,
 # - **a stop** when a loss is not a number.
@@ -322,15 +329,17 @@ print(f"{len(corpus.train)} dialogues; {settings.training}")
 history = methods.train(base.model, base, corpus, run)
 
 # %% [markdown]
+# The first line of the log names the steps, the later ones the validation loss.
+#
 # ## Was the memory as predicted?
 #
 # The three parts of the ledger must be in the measured peak. So must everything else that lives in memory at the same time:
 #
 # - **activations:** results of each layer that are kept until the backward pass needs them. They grow with `micro_batch` and with text length.
 # - with 16-bit products, a **16-bit copy** of the weights during each step,
-# - on a CPU, **Python** and its libraries. (On a GPU only tensors are counted.)
+# - on a CPU, **Python** and its libraries, and memory that earlier cells have not given back. (On a GPU only tensors are counted.)
 #
-# We know what Python held before it loaded the model. Activations and copies are drawn together as "the rest".
+# What Python held before there was a model was measured at the top. All else is drawn as "the rest".
 #
 # **Predict:** by how much will the measured bar be longer?
 
@@ -341,8 +350,8 @@ print(f"predicted {plan.total:.2f} GB, measured peak {history.peak_memory_gb:.2f
 plots.stacked({"predicted": parts, "measured": measured}).save(run.figures / "memory.png")
 
 # %% [markdown]
-# The peak is larger, because the ledger counts only what depends on the number of parameters. The larger the model, the better the ledger predicts.
-# For a very small one, Python itself is nearly everything.
+# The peak is larger, because the ledger counts only what depends on the number of parameters. For a very small model on a CPU, Python is nearly
+# everything. For a large model the ledger tells you whether training is possible at all.
 #
 # ## Read the loss curves
 #

@@ -15,7 +15,7 @@
 # |---|---|
 # | **You will** | build a LoRA layer in ten lines, compare it with peft's, train the whole model through adapters, save, load and merge them, and try other ranks |
 # | **You will learn** | what a low-rank update is, how to count its parameters, what it saves in memory and on disk, and what it does not save |
-# | **You need** | notebook 01; notebook 02 for the comparison with full fine-tuning (this one also runs without it) |
+# | **You need** | notebooks 01 and 02 (this one also runs without their records, but then has nothing to compare with) |
 # | **Time** | about 7 minutes of computing on 2 CPU cores |
 #
 # Full fine-tuning writes a new copy of every weight. LoRA (Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models") keeps the old weights
@@ -56,12 +56,13 @@ alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
 target_modules = None  # a list of layer names such as ["q_proj", "v_proj"], or "all-linear"
 merge_dialogues = 3  # test dialogues on which merging is checked
-merge_up_to = 1_000_000_000  # merging is checked in float32, and left out for a base with more weights than this
 sweep_ranks = [2, 8, 32]  # ranks of the small experiment at the end
 sweep_steps = 5  # its optimizer steps for each rank
 sweep_validation = 12  # its validation dialogues
 
 # %%
+import gc
+
 import pandas as pd
 import torch
 
@@ -77,7 +78,8 @@ corpus = data.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 base = models.load(settings)
 run.add(data=corpus.describe(), model=base.describe())
-print(f"{settings.recipe.model.label}: {base.parameters:,} parameters. The adapter: {plan}")
+print(f"{settings.recipe.model.label}: {base.parameters:,} parameters")
+print(f"rank {plan.rank}, alpha {plan.alpha:g}, dropout {plan.dropout:g}, target modules {plan.target_modules}, learning rate {plan.learning_rate:g}")
 
 # %% [markdown]
 # ## The idea
@@ -207,9 +209,9 @@ assert predicted == counted
 # **Predict:** how much smaller is an adapter on the query and value layers alone?
 
 # %%
+query_value = [name for name in shapes if name.split(".")[-1][0] in "qv"]  # q_proj and v_proj, or q and v in T5
 rows = {}
-for label, first_letters in [("query and value", "qv"), ("all linear layers", "abcdefghijklmnopqrstuvwxyz")]:
-    chosen = [name for name in shapes if name.split(".")[-1][0] in first_letters]  # q_proj, v_proj, or q, v in T5
+for label, chosen in [("query and value", query_value), ("all linear layers", shapes)]:
     for r in (1, plan.rank):
         size = r * sum(sum(shapes[name]) for name in chosen)
         share = f"{size / (base.parameters + size):.2%}"
@@ -229,17 +231,17 @@ storage = base.precision.name if settings.quantization == "none" else settings.q
 by_hand = (base.parameters * memory.WEIGHT_BYTES[storage] + 16 * counted) / 1e9
 ledgers = {"full": memory.ledger(base.parameters, base.parameters), "lora": memory.ledger(base.parameters, counted, storage)}
 assert abs(ledgers["lora"].total - by_hand) < 1e-9
-print(f"full fine-tuning {ledgers['full'].total:.4f} GB, LoRA on a {storage} base {by_hand:.4f} GB")
-bars = {plots.METHOD_NAMES[m]: {"weights": l.weights, "gradients": l.gradients, "Adam's moments": l.optimizer} for m, l in ledgers.items()}
+print(f"full fine-tuning {ledgers['full'].total:.4f} GB; LoRA, base in {storage}: {by_hand:.4f} GB")
+bars = {plots.METHOD_NAMES[m]: {"weights": g.weights, "gradients": g.gradients, "Adam's moments": g.optimizer} for m, g in ledgers.items()}
 plots.stacked(bars).save(run.figures / "memory_predicted.png")
 
 # %% [markdown]
-# Gradients and moments shrink to the adapter's share. The bars leave out the **activations**, the intermediate results that the backward pass needs. LoRA sends the
-# same tokens through the same layers, so these hardly shrink.
+# Gradients and moments shrink to the adapter's share. The bars leave out the **activations**, the results of each layer that the backward pass needs.
+# LoRA sends the same tokens through the same layers, so these hardly shrink.
 #
 # ## Train
 #
-# The loss, the masking and the loop are those of notebook 02. The learning rate is higher: about ten times that of full fine-tuning is usual (Schulman
+# The loss, the masking and the loop are those of notebook 2. The learning rate is higher: about ten times that of full fine-tuning is usual (Schulman
 # et al. 2025, "LoRA Without Regret").
 #
 # **Predict:**
@@ -258,11 +260,11 @@ for method, cost in costs.items():
 plots.losses(curves).save(run.figures / "losses.png")
 
 # %% [markdown]
-# Training starts at the loss of the untrained model, because `B` is zero. The gradient of a frozen weight is not needed: that is the product LoRA skips.
-# The small products with `A` and `B` eat part of what is saved. And the peak is far above the bars: activations, the program itself and, on a CPU,
-# whatever this notebook already held.
+# Training starts at the loss of the untrained model, because `B` is zero. The gradient of a frozen weight is not needed: LoRA skips that product. The
+# small products with `A` and `B` eat part of what is saved. And the peak is higher than the bar: it also holds activations, and on a CPU the program
+# and whatever this notebook loaded before.
 #
-# If notebook 02 has not run here, only one curve stands above.
+# If notebook 2 has not run here, only one method stands above.
 #
 # ## The base is unharmed
 #
@@ -292,11 +294,13 @@ assert fingerprint_after == fingerprint_before and answer_off == answer_before
 folder = run.folder / "adapter"
 for path in sorted(folder.iterdir()):
     print(f"{path.stat().st_size / 1e6:10.3f} MB  {path.name}")
-predicted, whole = counted * 4 / 1e6, base.parameters * base.precision.dtype.itemsize / 1e6
-print(f"{predicted:10.3f} MB  predicted for the adapter\n{whole:10.3f} MB  the whole model in {base.precision.name}, {whole / predicted:.0f} times as much")
+adapter_mb, model_mb = counted * 4 / 1e6, base.parameters * base.precision.dtype.itemsize / 1e6
+print(f"{adapter_mb:10.3f} MB  predicted for the adapter")
+print(f"{model_mb:10.3f} MB  the whole model in {base.precision.name}, {model_mb / adapter_mb:.0f} times as much")
 
 # %%
-model = base = linears = head = None  # the trained model leaves the memory; its file is left
+model = base = linears = head = None
+gc.collect()  # the trained model has left the memory; its file is left
 base = models.load(settings)
 model = models.load_adapter(base, folder)
 answer_loaded = answer(model, base)
@@ -315,8 +319,8 @@ assert answer_loaded == answer_on
 # rounding error compared with the update? And will the merged model give the same answers?
 
 # %%
-name, merge_here = largest if largest in hit else hit[0], base.parameters <= merge_up_to
-if merge_here:
+name = largest if largest in hit else hit[0]
+if merge_here := base.parameters < 1e9:  # a float32 copy of a larger base may not fit
     whole = models.load(settings, quantization="none")
     whole.precision = environment.Precision("float32", "merging should be the only difference")
     adapted = models.load_adapter(whole, folder).float()
@@ -327,6 +331,8 @@ if merge_here:
     error = merged.bfloat16().float() - merged
     print(f"{name}: the update is {update.norm() / layer.base_layer.weight.norm():.1%} of the weights (by norm),")
     print(f"and rounding the merged weights to bfloat16 is an error of {error.norm() / update.norm():.1%} of the update.")
+else:
+    print(f"Left out: {base.parameters:,} parameters in float32 may not fit into memory.")
 
 # %%
 if merge_here:
@@ -342,7 +348,7 @@ if merge_here:
 
 # %% [markdown]
 # In float32, merging changes the last digits only. In bfloat16, the sum is rounded to the grid of the large weights, and part of the small update is
-# lost. The grid of 4-bit weights is coarser still, so one does not merge into them; one merges into the base before it is quantized.
+# lost. The grid of 4-bit weights is coarser still, so one does not merge into them; one merges into an unquantized base.
 #
 # A merged model is an ordinary model again and runs without peft. The price: the adapter can no longer be switched off.
 #
@@ -374,9 +380,10 @@ plots.lines({name: (range(1, len(values) + 1), values)}, "direction", "singular 
 # %%
 scores = methods.evaluate(model, base, corpus, run)
 records = [runs.read(run_dir, m) for m in ("zero_shot", "full", "lora") if runs.status_of(run_dir, m) == "finished"]
-if len(records) < 3 or runs.unlike(records):
-    print("Not every comparison can be made:", "; ".join(runs.unlike(records)) or "notebook 01 or 02 has no finished record in this run_dir")
-for difference in [] if runs.unlike(records) else comparison.differences(comparison.lines(records)):
+reasons = runs.unlike(records)
+if reasons or len(records) < 3:
+    print("Not every comparison can be made:", "; ".join(reasons) or "notebook 01 or 02 has no finished record in this run_dir")
+for difference in [] if reasons else comparison.differences(comparison.lines(records)):
     if difference.name.startswith("LoRA"):
         print(difference.sentence())
 pd.DataFrame({metric: scores[metric] for metric in metrics.ROUGE}).T.round(1)
@@ -409,7 +416,8 @@ checked, rows = corpus.validation[:sweep_validation], []
 with model.disable_adapter():
     untrained = training.validation_loss(model, base, checked)
 for r in sweep_ranks:
-    model = base = whole = adapted = layer = None  # one model in memory at a time
+    model = base = whole = adapted = layer = None
+    gc.collect()  # one model in memory at a time
     base = models.load(settings)
     torch.manual_seed(seed)
     model = models.attach_lora(base, rank=r, alpha=2 * r)
@@ -423,10 +431,10 @@ alt = f"Validation loss {untrained:.3f} untrained; after {sweep_steps} steps, by
 plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save(run.figures / "ranks.png")
 
 # %% [markdown]
-# This cannot rank the ranks. A handful of steps shows how fast each one starts, not where it ends. Adam moves every number by about the same amount, so a
-# larger rank, with more numbers, also moves the layer further in one step. One seed fixes one random `A` and one order of the dialogues. To answer the
-# question one would train each rank with the full budget, with a learning rate of its own, with several seeds, and compare the differences with the
-# spread between seeds.
+# This cannot rank the ranks. A handful of steps shows how fast each one starts, not where it ends. Adam moves every number by about the same amount,
+# so a larger rank, with more numbers, also moves the layer further in one step. One seed fixes one random `A` and one order of the dialogues. To
+# answer the question one would train each rank with the full budget, with a learning rate of its own and several seeds, and compare the differences
+# with the spread between seeds.
 #
 # ## In this notebook we have
 #
@@ -440,9 +448,9 @@ plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save
 # **Questions**
 #
 # 1. A layer has 1,000 inputs and 1,000 outputs. From which rank on does LoRA have more parameters than the layer?
-# 2. `B` starts at zero and `A` random. Would it work the other way round? With both at zero?
+# 2. `B` starts at zero and `A` random. Would the other way round work too?
 # 3. Why does the measured peak shrink by less than the bars of weights, gradients and optimizer?
 # 4. You serve ten tasks from one base. What lies on disk with ten adapters, and with ten fully tuned models?
 # 5. You merged an adapter into a bfloat16 model and the score fell a little. What happened, and what would you do?
 #
-# **Next:** `04_qlora` stores the base in 4 bits. Write down the height of the LoRA bar in the memory figure: it will shrink again.
+# **Next:** `04_qlora` stores the base in 4 bits. Write down which part of the LoRA bar in the memory figure is the largest: that part will shrink.

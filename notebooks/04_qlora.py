@@ -18,8 +18,18 @@
 # | **You need** | notebook 3, or an idea of what a LoRA adapter is |
 # | **Time** | about 6 minutes of computing on 2 CPU cores |
 #
+# ## The idea
+#
 # In notebook 3 the base was frozen, and only a small adapter was trained. A frozen weight is only read. Must it then be stored as precisely as a weight
 # that is trained?
+#
+# **QLoRA** (Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs") stores the base in 4 bits a weight and the adapter in float32. A layer
+# computes
+#
+# `y = unpacked(W) x + (alpha / r) B A x`
+#
+# `W` is unpacked for each product. It gets no update, but gradients flow *through* it, to the adapters of the layers before. To store a number in fewer
+# bits, with fewer possible values, is called **quantization**.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -37,17 +47,6 @@ sys.path.insert(0, str(root))
 from lab_utils import bootstrap
 
 bootstrap.ensure()
-
-# %% [markdown]
-# ## The idea
-#
-# **QLoRA** (Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs") keeps the base in 4 bits and the adapter in float32. A layer computes
-#
-# `y = unpacked(W) x + (alpha / r) B A x`
-#
-# `W` is stored in 4 bits and unpacked for each product. It gets no update, but gradients flow *through* it, to the adapters of the layers below.
-#
-# **Parameters.** `None` means: as the recipe says. New is `quantization_examples`; the rest is as in notebook 3.
 
 # %% tags=["parameters"]
 recipe = "smollm2-everyday"  # which model, data, prompt and budgets
@@ -119,6 +118,7 @@ picture.save(run.figures / "weights.png")
 #
 # **Predict:** which block size gives the smallest error, and why?
 
+
 # %%
 def blocks(weights, size):
     """The weights in rows of `size`, and the absmax of each row."""
@@ -144,11 +144,11 @@ for size in (weights.numel(), 1024, 64):
 #
 # ## Better levels: NF4
 #
-# int4 has as many levels at the far ends, where weights are rare, as in the middle, where most of them are. **NormalFloat** puts levels where normally
-# distributed weights are: at **quantiles** of the normal distribution, so that each level serves about the same number of weights. Seven quantiles
-# below zero, zero itself, eight above, divided by the largest. Zero must be exact: a weight of zero means "no connection".
+# int4 has as many levels at the far ends, where weights are rare, as in the middle, where most of them are. **NF4** (4-bit NormalFloat) puts levels
+# where normally distributed weights are: at **quantiles** of the normal distribution. The aim is that each level serves about the same number of weights.
+# Seven quantiles below zero, zero itself, eight above, all divided by the largest. Zero is exact, because some weights must stay zero.
 #
-# The last quantile cannot be at 100%, for that is infinity. The authors stop at the average of `1 - 1/32` and `1 - 1/30`.
+# The outermost quantile cannot be at 100%, for that is infinity. The authors' code stops at 96.77%, the average of `1 - 1/32` and `1 - 1/30`.
 #
 # **Predict:** where are the levels closest together? Will ours agree with the table printed in the paper?
 
@@ -163,12 +163,12 @@ def quantiles(count):
 
 
 made = torch.tensor(sorted([-q for q in quantiles(7)] + [0.0] + quantiles(8)))
-NF4 = torch.tensor([  # Dettmers et al. 2023, appendix E
+NF4 = torch.tensor([  # as printed by Dettmers et al. 2023, appendix E
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-])  # fmt: skip
-assert torch.allclose(made / made.max(), NF4, atol=1e-6)
+], device=weights.device)  # fmt: skip
+assert torch.allclose(made / made.max(), NF4.cpu(), atol=1e-6)
 print("our quantiles agree with the table:", (made / made.max()).numpy().round(3))
 
 # %%
@@ -176,7 +176,7 @@ rows, absmax = blocks(weights, 64)
 with plots.axes(height=3) as (figure, axis):
     axis.hist((rows / absmax).flatten().cpu().numpy(), bins=101, color=plots.QUIET, alpha=0.6)
     top = axis.get_ylim()[1]
-    axis.plot(NF4, [-0.06 * top] * 16, "|", color=plots.ACCENT, markersize=14, markeredgewidth=2, label="NF4")
+    axis.plot(NF4.tolist(), [-0.06 * top] * 16, "|", color=plots.ACCENT, markersize=14, markeredgewidth=2, label="NF4")
     axis.plot(torch.arange(-7, 8) / 7, [-0.16 * top] * 15, "|", color="#D55E00", markersize=14, markeredgewidth=2, label="int4")
     axis.set(xlabel="weight / absmax of its block of 64", ylabel="how many")
     axis.legend(loc="upper left")
@@ -192,43 +192,45 @@ picture.save(run.figures / "levels.png")
 # Divide by the block's absmax, take the nearest level, multiply by the absmax again. The nearest level changes half-way between two levels, so we look up
 # between which half-way points a weight lies.
 #
-# **Predict:** which error is smaller at the same 4 bits, NF4's or int4's? Is it small compared with the weights?
+# **Predict:** which error is smallest at the same 4 bits: int4's, that of 16 evenly spaced levels, or NF4's?
+
 
 # %%
-NF4 = NF4.to(weights.device)
-
-
-def nf4(weights, size=64):
+def nearest(weights, levels, size=64):
     rows, absmax = blocks(weights, size)
-    halfway = (NF4[1:] + NF4[:-1]) / 2
-    codes = torch.bucketize(rows / absmax, halfway)
-    return (NF4[codes] * absmax).reshape(weights.shape)
+    codes = torch.bucketize(rows / absmax, (levels[1:] + levels[:-1]) / 2)
+    return (levels[codes] * absmax).reshape(weights.shape)
 
 
-print(f"int4, blocks of 64: error {error(int4(weights)):.2%}")
-print(f"NF4, blocks of 64:  error {error(nf4(weights)):.2%}")
-print(f"NF4 changed {(nf4(weights) != weights).float().mean():.0%} of the weights.")
+even = torch.linspace(-1, 1, 16, device=weights.device)
+print(f"int4: {error(int4(weights)):.2%}   16 even levels: {error(nearest(weights, even)):.2%}   NF4: {error(nearest(weights, NF4)):.2%}")
+print(f"NF4 changed {(nearest(weights, NF4) != weights).float().mean():.0%} of the weights.")
 
 # %% [markdown]
-# Nearly every weight is changed, by an error that is small on average and not zero. What it does to the answers we measure below.
+# All three store 4 bits a weight. int4 leaves one code unused; even levels use it, but have no exact zero. The rest of the gap is the place of the levels.
+#
+# Nearly every weight is changed, and no error here is tiny. What that does to answers we measure below.
 #
 # ## The library agrees
 #
-# **bitsandbytes** stores two 4-bit codes in each byte and one float32 absmax for each block.
+# **bitsandbytes** packs two 4-bit codes into each byte and keeps one float32 absmax for each block.
 #
 # **Predict:** which share of its unpacked weights is equal to ours?
 
 # %%
 from bitsandbytes import functional as bnb
 
+ours = nearest(weights, NF4)
 packed, state = bnb.quantize_4bit(weights, blocksize=64, quant_type="nf4")
 theirs = bnb.dequantize_4bit(packed, state)
-same = torch.isclose(theirs, nf4(weights), rtol=1e-5, atol=0).float().mean().item()
-print(f"{same:.3%} are equal; the largest difference is {(theirs - nf4(weights)).abs().max():.1e}")
+same = torch.isclose(theirs, ours, rtol=1e-5, atol=0).float().mean().item()
+print(f"{same:.3%} are equal; the largest difference is {(theirs - ours).abs().max():.1e}")
 print(f"{weights.numel():,} weights: {packed.numel():,} bytes of codes, {state.absmax.numel():,} constants")
-assert same > 0.999  # a weight half-way between two levels may go either way when the last digit of a quotient differs
+assert same > 0.999  # a weight half-way between two levels may go either way where the last digit of the quotient differs
 
 # %% [markdown]
+# Same levels, same rounding.
+#
 # ## What do the constants cost?
 #
 # One float32 constant for 64 weights is 32 / 64 = **0.5 bits a weight**. So 4 bits are really 4.5.
@@ -274,18 +276,17 @@ rows = {}
 for label, kept in {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "nf4": "bfloat16"}.items():
     sizes = quantized * memory.WEIGHT_BYTES[label], (base.parameters - quantized) * memory.WEIGHT_BYTES[kept]
     rows[label] = {"quantized layers": sizes[0] / 1e6, "embedding and the rest": sizes[1] / 1e6}
-print(f"In NF4 the parts that were not quantized hold {sizes[1] / sum(sizes):.0%} of the bytes,")
-print(f"with {1 - quantized / base.parameters:.0%} of the parameters.")
-plots.stacked(rows, "MB").save(run.figures / "base_in_bits.png")
+print(f"The rest has {1 - quantized / base.parameters:.0%} of the parameters, and in NF4 {sizes[1] / sum(sizes):.0%} of the bytes.")
+plots.stacked(rows).save(run.figures / "base_in_bits.png")
 
 # %% [markdown]
-# No: the part that stays limits the gain. A small model has a small body and a vocabulary as large as a big model's, so its embedding is a large share.
+# No: the part that stays limits the gain. A small model often has the vocabulary of a big one, so its embedding is a large share.
 # In a model of 7 billion parameters the embedding is a few percent.
 #
 # ## What does quantization alone cost?
 #
 # Nothing has been trained yet. We ask the same base three times: not quantized, in int8, in NF4. Two instruments, both on the same few validation
-# dialogues: ROUGE-1 of the answers, and the loss on the reference summaries. Differences are paired, with 95% intervals.
+# dialogues: ROUGE-1 of the answers, and the loss on the first reference. Both are averaged over dialogues. Differences are paired, with 95% intervals.
 #
 # **Predict:** who loses how much? Which instrument will notice it first?
 
@@ -299,28 +300,26 @@ trial = corpus.validation[:quantization_examples]
 
 
 def measured(base):
-    """ROUGE-1 and loss of every trial dialogue."""
-    answers = generation.summarize(base.model, base, trial).predictions
-    return [row["rouge1"] for row in metrics.score(answers)], [training.validation_loss(base.model, base, [e]) for e in trial]
+    rows = metrics.score(generation.summarize(base.model, base, trial).predictions)
+    return [row["rouge1"] for row in rows], [training.validation_loss(base.model, base, [e]) for e in trial]
 
 
 found = {"not quantized": measured(plain), "int8": measured(models.load(settings, quantization="int8")), "NF4": measured(base)}
 
 # %%
-def against_base(name, instrument):
-    i = significance.paired_difference(found[name][instrument], found["not quantized"][instrument])
-    return f"{i.mean:+.3f} [{i.low:+.3f}, {i.high:+.3f}]"
-
-
 table = {}
-for name, (rouge1, loss) in found.items():
-    means = {"ROUGE-1": f"{sum(rouge1) / len(trial):.1f}", "loss": f"{sum(loss) / len(trial):.3f}"}
-    table[name] = means | {"ROUGE-1, difference": against_base(name, 0), "loss, difference": against_base(name, 1)}
+for kind, values in found.items():
+    table[kind] = {}
+    for what, d, numbers, before in zip(("ROUGE-1", "loss"), (1, 3), values, found["not quantized"], strict=True):
+        i = significance.paired_difference(numbers, before)
+        table[kind][what] = f"{sum(numbers) / len(trial):.{d}f}"
+        table[kind][f"{what}, difference"] = "" if numbers is before else f"{i.mean:+.{d}f} [{i.low:+.{d}f}, {i.high:+.{d}f}]"
 pd.DataFrame(table).T
 
 # %% [markdown]
 # An interval that leaves out zero shows a difference. ROUGE sees only which words came out, so a few dialogues say little. The loss looks at the
-# probability of every token and notices smaller changes. In the QLoRA paper training repairs what rounding broke: the adapter learns on the rounded base.
+# probability of every token and notices smaller changes. What rounding costs here need not be lost: the adapter is trained on the rounded base and can
+# make up for it.
 #
 # ## A silent failure
 #
@@ -362,26 +361,23 @@ assert torch.allclose(gradient, expected, atol=1e-4)
 #
 # The adapter goes on as in notebook 3. It is in float32, while the base is in 4 bits.
 #
-# **Predict:** how many trainable parameters, compared with LoRA at the same rank? Will a training step be faster or slower than LoRA's?
+# **Predict:** how many trainable parameters, compared with LoRA at the same rank? Will training be faster or slower? How much lower will the peak memory be?
 
 # %%
-import gc
-
-plain = linears = layer = None  # the unquantized base leaves the memory
-gc.collect()
 story = corpus.test[0]
 untrained = generation.summarize(base.model, base, [story]).predictions[0].prediction
 torch.manual_seed(seed)  # A starts random: the seed decides how
 model = models.attach_lora(base)
 before = models.fingerprint(model)
-formats = Counter(str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad)
-print(f"trainable: {models.trainable_parameters(model):,} parameters in", ", ".join(formats))
+adapter = [p for p in model.parameters() if p.requires_grad]
+print(f"trainable: {models.trainable_parameters(model):,} parameters in {adapter[0].dtype}")
 print("fingerprint of the quantized base:", before)
 
 # %%
 from lab_utils import methods
 
-with memory.Peak() as held:  # what is in memory before training
+plain = linears = layer = None  # the unquantized base leaves the memory
+with memory.Peak() as held:  # and this is what stays
     pass
 run.add(data=corpus.describe(), model=base.describe())
 history = methods.train(model, base, corpus, run)
@@ -400,12 +396,13 @@ curves = {m: report.read_log(run.folder.parent / m / "log.csv") for m in recorde
 plots.losses(curves).save(run.figures / "losses.png")
 
 # %% [markdown]
-# The base kept its fingerprint: 4-bit weights were read, never written. The adapter has the size of LoRA's. Every product first unpacks its weights, which
-# costs time. (If only QLoRA is listed, notebooks 2 and 3 have not run here.)
+# The base kept its fingerprint: 4-bit weights were read, never written. At the same rank the adapter is as large as LoRA's, for the shapes are the same.
+# Every product first unpacks its weights, which costs time. (If only QLoRA is listed, notebooks 2 and 3 have not run here.)
 #
-# The measured memory is a disappointment on a small model: what you see is mostly the program, the libraries, what this notebook held before and the
-# **activations**, which are as large as in LoRA. The base was never the problem. For large models it is. There the bytes can be calculated: 16 for a
-# trained parameter (weight, gradient, two moments), 2 for a frozen one in 16 bits, 0.516 in NF4.
+# On a small model, above all on a CPU, the measured memory is a disappointment. It is mostly the program, the libraries, what this notebook held before,
+# and the **activations**, which are as large as in LoRA. (On a GPU only tensors are counted.) A small base was never the problem.
+#
+# A large one is. Its bytes can be calculated: 16 for a trained parameter (weight, gradient, two moments), 2 for a frozen one in 16 bits, 0.516 in NF4.
 #
 # **Predict:** weights, gradients and optimizer for 7 billion parameters: full, LoRA, QLoRA? Let the adapter have 1% of the parameters, and let the whole
 # base be quantized.
@@ -423,7 +420,7 @@ plots.stacked(rows).save(run.figures / "larger_models.png")
 
 # %% [markdown]
 # For 7 billion parameters: 112 GB for full fine-tuning, 15.1 GB for LoRA, 4.7 GB for QLoRA, before activations. A GPU with 16 GB has no room for the
-# first, hardly any activations with the second, and plenty with the third. The authors also let optimizer states move to the main memory when a GPU
+# first. The second leaves hardly any for activations, the third plenty. The authors also let optimizer states move to the main memory when a GPU
 # runs short (**paged optimizers**); we did not need it.
 #
 # ## The test set
@@ -448,8 +445,8 @@ if len(others) < 2:
     print("Notebooks 01 and 03 give QLoRA something to be compared with; not both have run here with the same settings.")
 
 # %% [markdown]
-# "No detectable difference" from LoRA would be what the paper leads one to expect: 4 bits cost memory, not quality. A few dozen dialogues cannot prove
-# it. They only bound how large a difference may be.
+# In the paper QLoRA matched fine-tuning in 16 bits. "No detectable difference" from LoRA would agree with that. It would not prove it: a few dozen
+# dialogues only bound how large a difference may be.
 #
 # ## An adapter belongs to its base
 #
@@ -466,7 +463,7 @@ for label, m, b in [("on its NF4 base", model, base), ("on the unquantized base"
 
 # %% [markdown]
 # It works on both, because the two bases are close. But these are two models, with two losses and sometimes two answers. Which base an adapter was
-# tested on belongs into every report. `methods.restore` loads the quantized base again.
+# tested on belongs in every report. `methods.restore` loads the quantized base again.
 #
 # ## int8, the other choice
 #

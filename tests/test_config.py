@@ -123,9 +123,8 @@ def test_every_problem_stands_in_one_message(recipe_file):
 
 
 def test_an_exponent_that_yaml_reads_as_text_is_the_number(recipe_file):
-    path = recipe_file({"lora.learning_rate": "2e-4"})
-    assert yaml.safe_load(open(path, encoding="utf-8"))["lora"]["learning_rate"] == "2e-4"
-    assert load_recipe(path).lora.learning_rate == 0.0002
+    assert yaml.safe_load("2e-4") == "2e-4"
+    assert load_recipe(recipe_file({"lora.learning_rate": "2e-4"})).lora.learning_rate == 0.0002
 
 
 @pytest.mark.parametrize("place", NUMBERS)
@@ -258,9 +257,9 @@ def test_a_parameter_of_another_method_is_refused(method, parameter):
     assert f"Parameter '{parameter}' does not apply to {method}" in refusal(resolve, "tiny-causal", method, **{parameter: 1})
 
 
-def test_a_batch_that_the_recipes_micro_batch_does_not_fill_goes_one_by_one():
+def test_a_batch_that_the_recipes_micro_batch_does_not_fill_goes_in_its_largest_equal_parts():
     training = resolve("tiny-causal", "full", batch_size=6).training
-    assert (training.batch_size, training.micro_batch) == (6, 1)
+    assert (training.batch_size, training.micro_batch) == (6, 2)
 
 
 @pytest.mark.parametrize("names", [("batch_size", "micro_batch"), ("micro_batch", "batch_size")])

@@ -56,7 +56,7 @@ def test_sentences_on_one_line_score_as_sentences_on_lines_of_their_own():
 
 
 def test_the_reference_and_not_the_prediction_is_the_side_whose_sentences_rouge_lsum_goes_through():
-    """Each 'yes' of a two-sentence reference finds one in the prediction (2 of 2); a one-sentence reference finds the same one twice (1 of 2)."""
+    """Each 'yes' of two reference sentences finds one in the prediction (2 of 2); in one sentence both find the same one (1 of 2)."""
     assert rouge("Yes yes.", "Yes. Yes.")["rougeLsum"] == pytest.approx(100)
     assert rouge("Yes. Yes.", "Yes yes.")["rougeLsum"] == pytest.approx(50)
 
@@ -107,7 +107,7 @@ def test_a_document_scores_the_mean_over_its_references_and_its_best():
 
 
 def test_the_best_reference_is_chosen_for_each_measure_by_itself():
-    """'cat the' shares two words but no pair; 'the cat dog eats ham' shares two words and the pair: 2 of 2 and 2 of 5, 1 of 1 and 1 of 4."""
+    """'cat the' has all the words and no pair of them; 'the cat dog eats ham' has the pair: 1 of 1 and 1 of 4."""
     [row] = score([Item("a", "the cat", ("cat the", "the cat dog eats ham"))])
     assert row["best_rouge1"] == pytest.approx(100)
     assert row["best_rouge2"] == pytest.approx(f1(1, 1 / 4))

