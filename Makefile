@@ -13,7 +13,7 @@ ASSIGNMENT ?=
 P ?=
 OUT ?=
 
-.PHONY: help run-all test install notebooks lint clean
+.PHONY: help run-all test install notebooks readme lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +35,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		fi; \
 	done; \
 	echo "error: none of '$(CANDIDATES)' is Python 3.11 to 3.13; install one, or name it: make install PYTHON=/path/to/python3.12"; exit 1
+
+readme: $(VENV)/.installed
+	@$(BIN)/python -m lab_utils.readme
 
 notebooks: $(VENV)/.installed
 	@$(BIN)/python -m lab_utils.notebooks

@@ -61,6 +61,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one of the recipe's values")
     made.add_argument("--out", metavar="DIR", help="the run directory (runs/<recipe>)")
 
+    made = command("search", search, "choose a learning rate on validation data")
+    made.add_argument("--recipe", metavar="R", required=True)
+    made.add_argument("--method", metavar="M", required=True, help="full, lora, qlora")
+    made.add_argument("--rates", metavar="1e-4,2e-4", required=True, help="the learning rates to try")
+    made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one of the recipe's values")
+    made.add_argument("--out", metavar="FILE", default="runs/searches.json", help="the record (runs/searches.json)")
+
     made = command("report", report, "compare finished runs and write report.html")
     made.add_argument("dir", metavar="DIR")
     made.add_argument("--json", action="store_true", help="print the numbers instead")
@@ -111,6 +118,23 @@ def train(arguments) -> None:
     r1 = scores["rouge1"]
     print(f"ROUGE-1 {r1['mean']:.1f} [{r1['low']:.1f}, {r1['high']:.1f}] on {scores['n']} documents")
     print(f"record: {folder}/{settings.method}/run.json")
+
+
+def search(arguments) -> None:
+    from lab_utils import runner, runs
+    from lab_utils import search as searching
+
+    try:
+        rates = [float(rate) for rate in arguments.rates.split(",")]
+    except ValueError as error:
+        raise LabError(f"--rates takes numbers with commas between them, for example 1e-4,2e-4; got '{arguments.rates}'.") from error
+    if arguments.method == "zero_shot":
+        raise LabError("zero_shot has no learning rate: search for full, lora or qlora.")
+    runs.make_folder(Path(arguments.out).parent)
+    record = searching.learning_rates(arguments.recipe, arguments.method, rates, **runner.parse_assignments(arguments.parameters))
+    searching.add(record, Path(arguments.out))
+    for row in record["tried"]:
+        print(f"learning rate {row['learning_rate']:g}: validation loss {row['validation_loss']:.4f} after {row['steps']} steps")
 
 
 def report(arguments) -> None:

@@ -139,6 +139,25 @@ def _costs(record: dict) -> dict:
     return dict(zip(COSTS, values, strict=True))
 
 
+def ledger(finished: Sequence[Finished]) -> list[dict]:
+    """What each run cost and scored, for the table that grows from notebook to notebook; zero-shot's memory is that of generating."""
+    rows = []
+    for run in finished:
+        record = run.record
+        training = record.get("training", {"seconds": 0, "peak_memory_gb": record["generation"]["peak_memory_gb"]})
+        rows.append(
+            {
+                "method": METHOD_NAMES[run.method],
+                "trainable parameters": f"{record['model'].get('trainable_parameters', 0):,}",
+                "peak memory GB": training["peak_memory_gb"],
+                "training minutes": round(training["seconds"] / 60, 1),
+                "checkpoint MB": record["model"].get("checkpoint_mb", 0),
+                "ROUGE-1": "{mean:.1f} [{low:.1f}, {high:.1f}]".format(**record["metrics"]["rouge1"]),
+            }
+        )
+    return rows
+
+
 def findings(systems: Sequence[Line]) -> list[str]:
     """What the numbers allow one to say, in sentences: methods against zero-shot and each other, then against the reference lines."""
     said = [difference.sentence() for difference in differences(systems)]

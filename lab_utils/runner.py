@@ -37,6 +37,9 @@ NOTEBOOKS = (
     Notebook("05_evaluation", None),
 )
 
+# A kernel logs that it uses TCP, and that it was interrupted when it is shut down: neither is news to a reader.
+QUIET_KERNEL = ["--log-level=CRITICAL"]
+
 
 def root() -> Path:
     """The checkout that holds the notebooks."""
@@ -241,7 +244,7 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any]) -> None:
     try:
         papermill.execute_notebook(
             source_notebook, str(output).replace("{", "{{").replace("}", "}}"), values, kernel_name="python3", language="python",
-            cwd=str(root()), progress_bar=False, stdout_file=progress, config=_kernel_config(),
+            cwd=str(root()), progress_bar=False, stdout_file=progress, extra_arguments=QUIET_KERNEL,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         reason = error.evalue if error.ename in ("LabError", "TrainingDiverged") else f"{error.ename}: {error.evalue}"
@@ -260,13 +263,6 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any]) -> None:
             f"{notebook.name} could not be written to {_shown(output)} ({error.strerror or error}): free some space or use --out."
         ) from error
     print(f"      done in {duration(time.perf_counter() - started)}", flush=True)
-
-
-def _kernel_config():
-    """Talks to the kernel over a local socket file where there is such a thing: over TCP it warns, rightly, of eavesdroppers."""
-    from traitlets.config import Config
-
-    return Config() if os.name == "nt" else Config({"KernelManager": {"transport": "ipc"}})
 
 
 class Progress:

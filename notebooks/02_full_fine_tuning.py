@@ -55,7 +55,7 @@ check_examples = 4  # short dialogues for the small checks, at least 2
 short_limit = 40  # a document limit, in tokens, small enough to see what is cut
 
 # %%
-from lab_utils import config, data, memory, methods, metrics, models, plots, runs, significance, training
+from lab_utils import comparison, config, data, memory, methods, metrics, models, plots, runs, significance, training
 
 settings = config.resolve(
     recipe, "full", seed, model_dir=model_dir, data_dir=data_dir, train_examples=train_examples, validation_examples=validation_examples,
@@ -187,8 +187,7 @@ small = replace(base.encoder, lengths=settings.recipe.lengths.model_copy(update=
 answer = [t for t in small(example)["labels"] if t != IGNORED]
 print(base.tokenizer.decode(small.prompt_of(example.document)), "\n\nANSWER:", base.tokenizer.decode(answer).strip())
 assert answer == answer_ids(base.tokenizer, settings.recipe.prompt, example.summary)
-over = sum(base.encoder.is_cut(e.document) for e in corpus.train)
-print(f"\nWith the recipe's limit of {settings.recipe.lengths.document_tokens} tokens, {over} of {len(corpus.train)} documents lose their end.")
+print("\nAt the recipe's own limit,", sum(base.encoder.is_cut(e.document) for e in corpus.train), "training documents lose their end.")
 
 # %% [markdown]
 # The document stops at the limit. The words after it, the answer and the end token are untouched.
@@ -346,12 +345,12 @@ history = methods.train(base.model, base, corpus, run)
 # %%
 rest = max(0.0, history.peak_memory_gb - plan.total - idle.gb)
 measured = parts | {"Python": idle.gb, "the rest": rest}
-print(f"predicted {plan.total:.2f} GB, measured peak {history.peak_memory_gb:.2f} GB")
+print(f"predicted {plan.total:.3f} GB, measured peak {history.peak_memory_gb:.3f} GB")
 plots.stacked({"predicted": parts, "measured": measured}).save(run.figures / "memory.png")
 
 # %% [markdown]
-# The peak is larger, because the ledger counts only what depends on the number of parameters. For a very small model on a CPU, Python is nearly
-# everything. For a large model the ledger tells you whether training is possible at all.
+# The peak is larger, because the ledger counts only what depends on the number of parameters. For a very small model on a CPU, Python and
+# its libraries, some loaded only for training, are nearly everything. For a large model the ledger tells you whether training is possible at all.
 #
 # ## Read the loss curves
 #
@@ -419,17 +418,7 @@ pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 # **Predict:** the checkpoint's size in MB, from the number of parameters and 2 bytes (16-bit products) or 4 bytes (float32) each.
 
 # %%
-table = {}
-for finished in runs.read_all(run_dir):
-    record, trained = finished.record, finished.record.get("training", {})
-    table[plots.METHOD_NAMES[finished.method]] = {
-        "trainable parameters": f"{record['model'].get('trainable_parameters', 0):,}",
-        "peak memory GB": (trained or record["generation"])["peak_memory_gb"],
-        "training minutes": round(trained.get("seconds", 0) / 60, 1),
-        "checkpoint MB": record["model"].get("checkpoint_mb", 0),
-        "ROUGE-1": "{mean:.1f} [{low:.1f}, {high:.1f}]".format(**record["metrics"]["rouge1"]),
-    }
-pd.DataFrame(table).T
+pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
 
 # %% [markdown]
 # ## In this notebook we have

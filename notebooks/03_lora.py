@@ -191,7 +191,6 @@ answer_before, fingerprint_before = answer(base.model, base), models.fingerprint
 print(f"reference: {story.references[0]}\nthe base:  {answer_before}")
 
 # %%
-torch.manual_seed(seed)  # A starts random: the seed decides how
 model = models.attach_lora(base)
 hit = [name.removeprefix("base_model.model.") for name, m in model.named_modules() if hasattr(m, "lora_A")]
 print(pd.Series([name.split(".")[-1] for name in hit]).value_counts(sort=False).to_string(), "\n")
@@ -389,17 +388,7 @@ for difference in [] if reasons else comparison.differences(comparison.lines(rec
 pd.DataFrame({metric: scores[metric] for metric in metrics.ROUGE}).T.round(1)
 
 # %%
-table = {}
-for finished in runs.read_all(run_dir):
-    record, trained = finished.record, finished.record.get("training", {})
-    table[plots.METHOD_NAMES[finished.method]] = {
-        "trainable parameters": f"{record['model'].get('trainable_parameters', 0):,}",
-        "peak memory GB": (trained or record["generation"])["peak_memory_gb"],
-        "training minutes": round(trained.get("seconds", 0) / 60, 1),
-        "checkpoint MB": record["model"].get("checkpoint_mb", 0),
-        "ROUGE-1": "{mean:.1f} [{low:.1f}, {high:.1f}]".format(**record["metrics"]["rouge1"]),
-    }
-pd.DataFrame(table).T
+pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
 
 # %% [markdown]
 # An interval that contains 0 does not show that two methods are equally good. It shows that these dialogues cannot tell them apart.
@@ -419,7 +408,6 @@ for r in sweep_ranks:
     model = base = whole = adapted = layer = None
     gc.collect()  # one model in memory at a time
     base = models.load(settings)
-    torch.manual_seed(seed)
     model = models.attach_lora(base, rank=r, alpha=2 * r)
     training.train(model, base, corpus.train, max_steps=sweep_steps)
     loss = training.validation_loss(model, base, checked)

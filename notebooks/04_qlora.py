@@ -291,11 +291,8 @@ plots.stacked(rows).save(run.figures / "base_in_bits.png")
 # **Predict:** who loses how much? Which instrument will notice it first?
 
 # %%
-import logging
-
 from lab_utils import generation, metrics, significance, training
 
-logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # int8 notes at every product that it rounds to float16
 trial = corpus.validation[:quantization_examples]
 
 
@@ -366,7 +363,6 @@ assert torch.allclose(gradient, expected, atol=1e-4)
 # %%
 story = corpus.test[0]
 untrained = generation.summarize(base.model, base, [story]).predictions[0].prediction
-torch.manual_seed(seed)  # A starts random: the seed decides how
 model = models.attach_lora(base)
 before = models.fingerprint(model)
 adapter = [p for p in model.parameters() if p.requires_grad]
@@ -483,17 +479,7 @@ for label, m, b in [("on its NF4 base", model, base), ("on the unquantized base"
 # Last, what every method has cost and scored so far. **Predict:** the size of QLoRA's checkpoint.
 
 # %%
-table = {}
-for finished in runs.read_all(run_dir):
-    record, trained = finished.record, finished.record.get("training", {})
-    table[plots.METHOD_NAMES[finished.method]] = {
-        "trainable parameters": f"{record['model'].get('trainable_parameters', 0):,}",
-        "peak memory GB": (trained or record["generation"])["peak_memory_gb"],
-        "training minutes": round(trained.get("seconds", 0) / 60, 1),
-        "checkpoint MB": record["model"].get("checkpoint_mb", 0),
-        "ROUGE-1": "{mean:.1f} [{low:.1f}, {high:.1f}]".format(**record["metrics"]["rouge1"]),
-    }
-pd.DataFrame(table).T
+pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
 
 # %% [markdown]
 # Only the adapter is saved, in float32: 4 bytes for each trainable parameter. The 4-bit base is made again from the published weights whenever it is loaded.

@@ -173,10 +173,13 @@ print(f"draws of {few_used} that give this ranking: {same:.0%}; rankings that oc
 # %% [markdown]
 # ## What the protocol does
 #
-# The same summaries, scored four ways. A ROUGE number without its protocol cannot be compared with another one. "Best reference" looks better than "mean
+# The same summaries, scored in several ways. A ROUGE number without its protocol cannot be compared with another one. "Best reference" looks better than "mean
 # over references" by several points, and no model changed.
 #
-# **Predict:** which column is highest?
+# ROUGE-L comes in two kinds. `rougeL` takes a summary as one long sentence, `rougeLsum` sentence by sentence. Papers often print the second under the
+# first one's name.
+#
+# **Predict:** which of the first four columns is highest?
 
 # %%
 from rouge_score.rouge_scorer import RougeScorer
@@ -199,17 +202,12 @@ protocols = {
         "best reference": np.mean(s.values("best_rouge1")),
         "first reference": first_reference(s.run),
         "mean, no stemmer": unstemmed(s.run),
+        "ROUGE-L": np.mean(s.values("rougeL")),
+        "ROUGE-Lsum": np.mean(s.values("rougeLsum")),
     }
     for s in trained
 }
 pd.DataFrame(protocols).T.round(1)
-
-# %% [markdown]
-# ROUGE-L comes in two kinds. `rougeL` takes a summary as one long sentence, `rougeLsum` sentence by sentence. Papers often print the second under the
-# first one's name.
-
-# %%
-pd.DataFrame({s.name: {k: np.mean(s.values(k)) for k in ("rougeL", "rougeLsum")} for s in trained}).T.round(1)
 
 # %% [markdown]
 # ## What it cost
@@ -281,17 +279,13 @@ pd.DataFrame(manner).T
 # %%
 for sentence in comparison.findings(systems):
     print("-", sentence)
-
-# %%
-print("The protocol of every score above:")
+print("\nThe protocol of every score above:")
 for name, value in metrics.PROTOCOL.items():
     print(f"  {name}: {value}")
 
-# %% [markdown]
-# The report puts all this on one page that opens without a network.
-
 # %%
-print("written:", report.write(run_dir, corpus.test).name, "in", run_dir)
+page = report.write(run_dir, corpus.test)
+print(f"All this on one page that opens without a network: {page.name} in {run_dir}")
 
 # %% [markdown]
 # ## In this notebook we have

