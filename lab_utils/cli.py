@@ -108,6 +108,7 @@ def run(arguments) -> None:
 
 def train(arguments) -> None:
     from lab_utils import methods, runner
+    from lab_utils.significance import Interval
 
     parameters = runner.parse_assignments(arguments.parameters)
     if taken := parameters.keys() & {"recipe", "method", "seed"}:
@@ -115,8 +116,7 @@ def train(arguments) -> None:
     settings = config.resolve(arguments.recipe, arguments.method, arguments.seed, **parameters)
     folder = arguments.out or f"runs/{settings.recipe.name}"
     scores = methods.run(settings, folder).record["metrics"]
-    r1 = scores["rouge1"]
-    print(f"ROUGE-1 {r1['mean']:.1f} [{r1['low']:.1f}, {r1['high']:.1f}] on {scores['n']} documents")
+    print(f"ROUGE-1 {Interval(**scores['rouge1'])} on {scores['n']} documents")
     print(f"record: {folder}/{settings.method}/run.json")
 
 

@@ -36,10 +36,11 @@ class Difference:
 
     def sentence(self) -> str:
         i, n = self.interval, self.wins + self.ties + self.losses
+        numbers = f"95% interval {i.low:+.1f} to {i.high:+.1f}"
+        pair = self.name[0].upper() + self.name[1:]
         if not i.excludes_zero():
-            return f"{self.name}: no detectable difference at n = {n} ({i.mean:+.1f} points, 95% interval {i.low:+.1f} to {i.high:+.1f})."
-        word = "better" if i.mean > 0 else "worse"
-        return f"{self.name}: {word} by {abs(i.mean):.1f} points of ROUGE-1 (95% interval {i.low:+.1f} to {i.high:+.1f}, n = {n})."
+            return f"{pair}: no detectable difference at n = {n} ({i.mean:+.1f} points of ROUGE-1, {numbers})."
+        return f"{pair}: {'better' if i.mean > 0 else 'worse'} by {abs(i.mean):.1f} points of ROUGE-1 ({numbers}, n = {n})."
 
 
 def lines(finished: Sequence[Finished], documents: dict[str, str] | None = None) -> list[Line]:
@@ -55,6 +56,9 @@ def lines(finished: Sequence[Finished], documents: dict[str, str] | None = None)
         raise LabError("No finished run to compare: run at least notebook 01 first (`lab run --only 01`).")
     if reasons := unlike(finished):
         raise LabError(f"These runs cannot be compared: {'; '.join(reasons)}. Run them again with one recipe.")
+    for run in finished:
+        if [p.id for p in run.predictions] != [p.id for p in finished[0].predictions]:
+            raise LabError(f"The predictions of {run.method} are not for the documents of {finished[0].method}: run it again.")
     items = finished[0].predictions
     found = []
     if documents is not None:
@@ -113,8 +117,7 @@ def table(systems: Sequence[Line]) -> list[dict]:
             ("ROUGE-L", "rougeL"),
             ("ROUGE-1, best reference", "best_rouge1"),
         ]:
-            i = bootstrap(system.values(metric))
-            row[label] = f"{i.mean:.1f} [{i.low:.1f}, {i.high:.1f}]"
+            row[label] = str(bootstrap(system.values(metric)))
         rows.append(row | (_costs(system.run.record) if system.run else dict.fromkeys(COSTS)))
     return rows
 
@@ -152,7 +155,7 @@ def ledger(finished: Sequence[Finished]) -> list[dict]:
                 "peak memory GB": training["peak_memory_gb"],
                 "training minutes": round(training["seconds"] / 60, 1),
                 "checkpoint MB": record["model"].get("checkpoint_mb", 0),
-                "ROUGE-1": "{mean:.1f} [{low:.1f}, {high:.1f}]".format(**record["metrics"]["rouge1"]),
+                "ROUGE-1": str(Interval(**record["metrics"]["rouge1"])),
             }
         )
     return rows

@@ -235,6 +235,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def changed(section: Section, **changes: Any) -> Section:
+    """The section with some values replaced, checked like any other."""
+    return _build(type(section), section.model_dump() | changes, type(section).__name__.lower())
+
+
 def did_you_mean(word: str, known) -> str:
     """ ", did you mean 'rank'?" when something known is close, else nothing."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)

@@ -30,11 +30,10 @@ class Peak:
     def _watch(self):
         import psutil
 
-        process = psutil.Process()
-        while True:
+        process, waiting = psutil.Process(), True
+        while waiting:
+            waiting = not self._done.wait(self._interval if self.gb else 0)  # looks at once, and once more at the end
             self.gb = max(self.gb, process.memory_info().rss / 1e9)
-            if self._done.wait(self._interval):
-                return
 
     def __exit__(self, *_):
         if self._on_gpu:

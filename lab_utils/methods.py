@@ -61,8 +61,9 @@ def save(model, base: models.Base, folder: Path) -> float:
         target, options = folder / "adapter", {"save_embedding_layers": False}
     try:
         model.save_pretrained(target, **options)
-    except OSError as error:
-        raise LabError(f"Cannot save to '{target}' ({error.strerror or error}): free some space or choose another folder.") from error
+    except models.WRITE_ERRORS as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LabError(f"Cannot save to '{target}' ({reason}): free some space or choose another folder.") from error
     (target / "README.md").unlink(missing_ok=True)  # peft's empty model card
     if base.settings.method == "full":
         base.tokenizer.save_pretrained(target)

@@ -12,10 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from lab_utils import environment
 from lab_utils.batching import Collator, Encoder
-from lab_utils.config import Adapter, Model, Settings
+from lab_utils.config import Adapter, Model, Settings, changed
 from lab_utils.errors import LabError
+
+WRITE_ERRORS = (OSError, SafetensorError)  # safetensors reports a full disk in its own way
 
 
 @dataclass
@@ -59,7 +63,7 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
     """
     environment.quiet()
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
     machine, spec = environment.machine(), settings.recipe.model
     precision = environment.precision(spec.family)
@@ -77,6 +81,7 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
         reason = str(error).strip().splitlines()[0]
         raise LabError(f"The model '{spec.source}' could not be loaded ({reason}): check its name, its folder and the network.") from error
     _keep_gradients_through_4bit_layers(model)
+    model.generation_config = GenerationConfig()  # a checkpoint's own sampling or penalties would slip into our decoding
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     model.requires_grad_(settings.method == "full")
@@ -115,7 +120,7 @@ def attach_lora(base: Base, **changes) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
     torch.manual_seed(base.settings.seed)
-    adapter: Adapter = base.settings.training.model_copy(update=changes)
+    adapter: Adapter = changed(base.settings.training, **changes)
     task = TaskType.CAUSAL_LM if base.family == "causal" else TaskType.SEQ_2_SEQ_LM
     options = LoraConfig(
         r=adapter.rank,
@@ -125,11 +130,17 @@ def attach_lora(base: Base, **changes) -> Any:
         bias="none",
         task_type=task,
     )
+    names = sorted({name.rsplit(".", 1)[-1] for name, module in base.model.named_modules() if "Linear" in type(module).__name__})
+    wanted = adapter.target_modules if isinstance(adapter.target_modules, list) else []
+    missing = [word for word in wanted if not any(f".{name}".endswith(f".{word}") for name, _ in base.model.named_modules())]
     try:
+        if missing:
+            raise ValueError(missing)
         return get_peft_model(base.model, options)
     except ValueError as error:
-        names = sorted({name.rsplit(".", 1)[-1] for name, module in base.model.named_modules() if "Linear" in type(module).__name__})
-        raise LabError(f"target_modules {adapter.target_modules!r} matches no layer; this model has {', '.join(names)}.") from error
+        raise LabError(
+            f"target_modules {missing or adapter.target_modules!r} matches no layer; this model has {', '.join(names)}."
+        ) from error
 
 
 def load_adapter(base: Base, folder: Path) -> Any:
@@ -176,10 +187,6 @@ def checkpoint_fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def size_mb(folder: Path) -> float:
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
-
-
 # --- where a checkpoint lies ------------------------------------------------------------------------------------------
 
 
@@ -195,11 +202,11 @@ def checkpoint_folder(spec: Model) -> str:
     if scheme == "package":
         return str(_prepared(f"{name}-{_package_version(name)}", lambda folder: _convert_gguf(name, folder)))
     if scheme == "random":
-        from lab_utils.tiny import FAMILIES, build
+        from lab_utils.tiny import FAMILIES, VERSION, build
 
         if name not in FAMILIES:
             raise LabError(f"Unknown random model '{name}': write random:{' or random:'.join(FAMILIES)}.")
-        return str(_prepared(f"random-{name}-1", lambda folder: build(name, folder)))
+        return str(_prepared(f"random-{name}-{VERSION}", lambda folder: build(name, folder)))
     return spec.source
 
 
@@ -219,11 +226,10 @@ def _prepared(name: str, write) -> Path:
         write(unfinished)
         unfinished.chmod(0o755)
         unfinished.rename(folder)
-    except OSError as error:
+    except WRITE_ERRORS as error:
         if not folder.is_dir():  # another process may have prepared it meanwhile
-            raise LabError(
-                f"The model could not be prepared in the cache ({error.strerror or error}): it needs 1 GB; set LAB_CACHE."
-            ) from error
+            reason = getattr(error, "strerror", None) or error
+            raise LabError(f"The model could not be prepared in the cache ({reason}): it needs 1 GB; set LAB_CACHE.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
 METHOD_NAMES = {"zero_shot": "zero-shot", "full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
@@ -24,8 +25,10 @@ def axes(width: float = 6.4, height: float = 3.4, columns: int = 1, **options):
     }  # fmt: skip
     with plt.rc_context(style):
         figure, axis = plt.subplots(1, columns, figsize=(width, height), layout="constrained", **options)
-        yield figure, axis
-        plt.close(figure)
+        try:
+            yield figure, axis
+        finally:
+            plt.close(figure)
 
 
 class Picture:
@@ -47,9 +50,9 @@ class Picture:
 
 def lengths(counts: dict[str, Sequence[int]], limits: dict[str, int]) -> Picture:
     """Histograms of token counts with the limit that cuts them."""
-    with axes(columns=len(counts), width=7.2, height=2.9) as (figure, panels):
+    with axes(columns=len(counts), width=7.2, height=2.9, squeeze=False) as (figure, panels):
         sentences = []
-        for axis, (name, values) in zip(panels, counts.items(), strict=True):
+        for axis, (name, values) in zip(panels[0], counts.items(), strict=True):
             axis.hist(values, bins=20, color=ACCENT, alpha=0.85)
             axis.axvline(limits[name], color="black", linestyle="--", linewidth=1.2)
             axis.annotate(f"limit {limits[name]}", (limits[name], axis.get_ylim()[1]), xytext=(-4, -2), textcoords="offset points",
@@ -72,12 +75,14 @@ def losses(histories: dict[str, Sequence[dict]]) -> Picture:
             if loss:
                 axis.plot(steps, loss, color=color, alpha=0.3, linewidth=1)
                 axis.plot(steps, smoothed(loss), color=color, linewidth=2, label=f"{label}, training")
+                sentences.append(f"{label}: training loss from {loss[0]:.2f} to {loss[-1]:.2f}")
             points = [(row["step"], row["validation_loss"]) for row in log if row.get("validation_loss") is not None]
             if points:
                 axis.plot(*zip(*points, strict=True), "o--", color=color, linewidth=1, label=f"{label}, validation")
                 sentences.append(f"{label}: validation loss from {points[0][1]:.2f} to {points[-1][1]:.2f}")
         axis.set(xlabel="optimizer step", ylabel="loss (nats per answer token)")
-        axis.legend()
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
         return Picture(figure, "Loss curves. " + "; ".join(sentences) + ".")
 
 
@@ -97,14 +102,14 @@ def stacked(rows: dict[str, dict[str, float]]) -> Picture:
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     with axes(height=1.2 + 0.55 * len(rows)) as (figure, axis):
         left = [0.0] * len(rows)
-        for part, color in zip(parts, palette, strict=False):
+        for part, color in zip(parts, cycle(palette), strict=False):
             sizes = [row.get(part, 0.0) for row in rows.values()]
             axis.barh(list(rows), sizes, left=left, color=color, label=part)
             left = [a + b for a, b in zip(left, sizes, strict=True)]
         for y, total in enumerate(left):
             axis.annotate(f"{total:.2f}", (total, y), xytext=(4, 0), textcoords="offset points", va="center")
         axis.invert_yaxis()
-        axis.set(xlabel=unit, xlim=(0, 1.15 * max(left)))
+        axis.set(xlabel=unit, xlim=(0, 1.15 * max(left) or 1))
         axis.legend(ncols=min(4, len(parts)), loc="lower center", bbox_to_anchor=(0.5, 1.0))
         totals = "; ".join(f"{name} {total:.2f} {unit}" for name, total in zip(rows, left, strict=True))
         return Picture(figure, f"Stacked bars of {', '.join(parts)}. Totals: {totals}.")

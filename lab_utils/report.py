@@ -6,6 +6,7 @@ import base64
 import csv
 from html import escape
 from pathlib import Path
+from textwrap import shorten
 
 from lab_utils import comparison, plots, runs
 from lab_utils.data import Example
@@ -21,7 +22,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1 { line-height: 1.2 } h2 { margin-top: 2.5rem } figure { margin: 1rem 0 } img { max-width: 100%; height: auto }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
-th { border-bottom: 2px solid #1b1b1b } .quiet { color: #595959 } dd { margin: 0 0 .6rem } dt { font-weight: 600 }
+th { border-bottom: 2px solid #1b1b1b } .scroll td, .scroll th { white-space: nowrap }
+.quiet { color: #595959 } dd { margin: 0 0 .6rem } dt { font-weight: 600 }
 details { border-bottom: 1px solid #ddd; padding: .5rem 0 } pre { white-space: pre-wrap; font: inherit; color: #595959 }
 """
 
@@ -132,7 +134,7 @@ def _examples(systems, documents: dict[str, str]) -> list[str]:
         answers = "".join(f"<dt>{escape(s.name)}</dt><dd>{escape(s.run.predictions[number].prediction) or '(empty)'}</dd>" for s in trained)
         references = "".join(f"<dd>{escape(r)}</dd>" for r in item.references)
         document = f"<pre>{escape(documents[item.id])}</pre>" if item.id in documents else ""
-        title = f"{item.id}: {item.references[0][:90]}"
+        title = shorten(f"{item.id}: {item.references[0]}", 100, placeholder=" ...")
         blocks.append(f"<details{' open' if number == 0 else ''}><summary>{escape(title)}</summary>{document}"
                       f"<dl>{answers}<dt>references</dt>{references}</dl></details>")  # fmt: skip
     return blocks

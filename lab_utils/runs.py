@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ class Run:
             self.add(status="stopped")
             raise
         except Exception as error:
-            self.add(status="failed", error=f"{type(error).__name__}: {error}")
+            self.add(status="failed", error=without_folders(f"{type(error).__name__}: {error}"))
             raise
 
     @property
@@ -68,7 +69,7 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
     config = settings.model_dump()
     for section in ("model", "data"):  # a folder's name is enough; its place on this machine is nobody's business
         source = config["recipe"][section]["source"]
-        config["recipe"][section]["source"] = Path(source).name if Path(source).is_dir() else source
+        config["recipe"][section]["source"] = Path(source).name if Path(source).is_dir() or Path(source).is_absolute() else source
     run.add(
         schema=SCHEMA,
         status="stopped",
@@ -113,8 +114,8 @@ def read(run_dir: str | Path, method: str) -> Finished:
         raise LabError(f"Method {method} in '{run_dir}' {what}: run its notebook first.")
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     try:
-        lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-        predictions = [Prediction(**{**row, "references": tuple(row["references"])}) for row in map(json.loads, lines)]
+        lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
+        predictions = [Prediction(**{**row, "references": tuple(row["references"])}) for row in map(json.loads, filter(None, lines))]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LabError(f"predictions.jsonl of {method} in '{run_dir}' cannot be read ({error}): run the method again.") from error
     return Finished(method, record, predictions, folder)
@@ -150,6 +151,11 @@ def unlike(finished: Sequence[Finished]) -> list[str]:
         if others:
             reasons.append(f"{', '.join(others)} used another {name} than {finished[0].method}")
     return reasons
+
+
+def without_folders(text: str) -> str:
+    """The text with absolute paths cut to their last part: a record is handed in, and where it was made is nobody's business."""
+    return re.sub(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)(?:[^\s/\\'\"]+[/\\])+", "", text)
 
 
 def make_folder(path: Path) -> Path:

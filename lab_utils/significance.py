@@ -18,6 +18,9 @@ class Interval:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 

@@ -16,7 +16,7 @@
 # | **You will** | read the data, measure its lengths, score a trivial baseline, compute ROUGE by hand, ask the untrained model for summaries, and score them |
 # | **You will learn** | what ROUGE counts, why a number needs an interval, what a chat template is, and what few-shot examples change |
 # | **You need** | Python and one trained model behind you; no GPU, no network, no token |
-# | **Time** | about 2 minutes of computing on 2 CPU cores |
+# | **Time** | about 2 minutes on 2 CPU cores without GPU |
 #
 # The course has five notebooks. This one sets the mark. Notebooks 2 to 4 try to beat it with full fine-tuning, LoRA and QLoRA. Notebook 5 asks what
 # each method really bought.

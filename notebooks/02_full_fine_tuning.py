@@ -16,7 +16,7 @@
 # | **You will** | look inside a training row, compute the loss by hand, predict the memory, write the training loop yourself, then train with the Trainer and score the result |
 # | **You will learn** | what is supervised and why the end token is, where 16 bytes a parameter go, why weights are kept in float32, and how to read loss curves |
 # | **You need** | notebook 1 if possible, for the mark to beat; no GPU, no network, no token |
-# | **Time** | about 6 minutes of computing on 2 CPU cores |
+# | **Time** | about 4 minutes on 2 CPU cores without GPU |
 #
 # In the parameters cell `None` means: as the recipe says. The last three only change the side experiments.
 

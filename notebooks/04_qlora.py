@@ -16,7 +16,7 @@
 # | **You will** | round real weights to 4 bits by hand in two ways, confirm one with bitsandbytes, quantize the whole base, train an adapter on it, and test it |
 # | **You will learn** | why NF4 has its 16 levels, what its constants cost, what quantization alone does to a model, and when QLoRA is worth it |
 # | **You need** | notebook 3, or an idea of what a LoRA adapter is |
-# | **Time** | about 6 minutes of computing on 2 CPU cores |
+# | **Time** | about 5 minutes on 2 CPU cores without GPU |
 #
 # ## The idea
 #
@@ -65,7 +65,7 @@ rank = None  # r: rows of A, columns of B
 alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
 target_modules = None  # a list of layer names such as ["q_proj", "v_proj"], or "all-linear"
-quantization_examples = 12  # validation dialogues on which the quantized bases are compared before training
+quantization_examples = 8  # validation dialogues on which the quantized bases are compared before training
 
 # %%
 from lab_utils import config, data, models, runs

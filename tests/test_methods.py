@@ -68,8 +68,9 @@ def test_a_search_is_sorted_by_validation_loss_and_scores_no_test_set(write_line
     monkeypatch.setattr(generation, "summarize", lambda *a, **k: pytest.fail("a search must not generate"))
     examples = {"train_examples": 1, "validation_examples": 1, "test_examples": 1}
     record = search.learning_rates("tiny-causal", "full", [1e-5, 1e-2], data_dir=str(folder), epochs=4, **examples)
-    assert [r["learning_rate"] for r in record["tried"]] == [1e-2, 1e-5]
-    assert record["tried"][0]["validation_loss"] < record["tried"][1]["validation_loss"]
+    losses = [row["validation_loss"] for row in record["tried"]]
+    assert losses == sorted(losses) and losses[0] < losses[1]
+    assert {row["learning_rate"] for row in record["tried"]} == {1e-5, 1e-2}
 
 
 def test_a_new_search_replaces_the_old_one_of_its_method_only(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab_utils import config, environment, methods, models, training
+from lab_utils import config, environment, methods, models, tiny, training
 from lab_utils.config import Model
 from lab_utils.data import Example
 from lab_utils.environment import Precision
@@ -392,13 +392,24 @@ def test_the_cache_is_lab_cache_or_the_users_own(monkeypatch, tmp_path):
     assert models.cache_folder() == tmp_path / "b" / "summarization-lab"
 
 
-def test_a_checkpoint_is_prepared_once(cache):
+def test_a_checkpoint_is_prepared_once(cache, monkeypatch):
+    built = []
+    build = tiny.build
+    monkeypatch.setattr(tiny, "build", lambda *arguments: built.append(build(*arguments)))
     folder = Path(models.checkpoint_folder(random_model()))
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert folder.parent == cache and {"model.safetensors", "config.json", "tokenizer.json"} <= set(before)
-    assert Path(models.checkpoint_folder(random_model())) == folder
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert Path(models.checkpoint_folder(random_model())) == folder and len(built) == 1
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
     assert list(cache.iterdir()) == [folder]
+
+
+def test_a_checkpoint_appears_under_its_name_at_once_as_a_whole(cache):
+    written = []
+
+    def write(folder):
+        (folder / "model.safetensors").touch()
+        written.append(folder.stat().st_ino)
+
+    assert [models._prepared("model-1", write).stat().st_ino] == written
 
 
 def test_others_may_read_a_prepared_checkpoint(cache):

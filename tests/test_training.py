@@ -162,7 +162,6 @@ def test_the_answers_end_token_is_learnt_even_when_it_is_the_pad_token():
 
 def first_step(recipe, method, micro_batch):
     base = load(recipe, method, batch_size=8, micro_batch=micro_batch)
-    torch.manual_seed(0)
     model = models.attach_lora(base) if method == "lora" else base.model
     before = weights(model)
     (row,) = train(model, base, max_steps=1).log
@@ -277,7 +276,6 @@ def test_one_seed_gives_one_set_of_weights(recipe):
     found = []
     for _ in range(2):
         base = load(recipe, "lora", seed=3, dropout=0.3, batch_size=2, micro_batch=1)
-        torch.manual_seed(0)  # how an adapter starts is not this test's matter
         model = models.attach_lora(base)
         train(model, base)
         found.append(weights(model))
@@ -303,7 +301,6 @@ def test_the_loss_falls_when_two_examples_are_learnt_by_heart(recipe):
 
 def test_the_loss_falls_when_only_an_adapter_learns(recipe):
     base = load(recipe, "lora", learning_rate=3e-2, batch_size=2, micro_batch=2, epochs=25)
-    torch.manual_seed(0)
     found = losses(train(models.attach_lora(base), base, EXAMPLES[:2]))
     assert found[-1] < 0.95 * found[0]
 
@@ -376,7 +373,6 @@ def test_validation_ignores_dropout(recipe):
 def test_validation_within_training_does_not_change_the_training(recipe):
     def trained(validation):
         base = load(recipe, "lora", dropout=0.3, batch_size=2, micro_batch=2)
-        torch.manual_seed(0)
         model = models.attach_lora(base)
         return losses(train(model, base, validation=validation, validations=4))
 
