@@ -51,7 +51,7 @@ seed = 0
 model_dir = None  # a folder with another model
 data_dir = None  # a folder with train.jsonl, validation.jsonl, test.jsonl
 test_examples = None  # how many test dialogues
-prompt_examples = 8  # validation dialogues on which prompts are tried
+prompt_examples = 6  # validation dialogues on which prompts are tried
 shots_tried = [0, 1, 3]  # worked examples in the prompts that are tried
 
 # %%

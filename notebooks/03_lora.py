@@ -56,7 +56,7 @@ alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
 target_modules = None  # a list of layer names such as ["q_proj", "v_proj"], or "all-linear"
 merge_dialogues = 2  # test dialogues on which merging is checked
-sweep_ranks = [2, 8, 32]  # ranks of the small experiment at the end
+sweep_ranks = [2, 32]  # ranks of the small experiment at the end
 sweep_steps = 4  # its optimizer steps for each rank
 sweep_validation = 8  # its validation dialogues
 

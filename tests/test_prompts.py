@@ -201,8 +201,10 @@ def test_smollm2_opens_every_turn_with_one_bos_and_none_is_doubled(smollm2, shot
 
 @pytest.mark.model
 def test_smollm2_gets_the_recipes_system_message_and_not_its_templates_own(smollm2):
-    text = prompt_text(smollm2, load_recipe("smollm2-everyday").prompt, DOCUMENT)
-    assert text.startswith("<|im_start|>system\nYou summarize conversations.<|im_end|>\n<|im_start|>user\n")
+    prompt = load_recipe("smollm2-everyday").prompt
+    text = prompt_text(smollm2, prompt.model_copy(update={"system": "You summarize."}), DOCUMENT)
+    assert prompt.system
+    assert text.startswith("<|im_start|>system\nYou summarize.<|im_end|>\n<|im_start|>user\n")
     assert text.endswith("<|im_end|>\n<|im_start|>assistant\n")
     assert text.count("system") == 1
 
