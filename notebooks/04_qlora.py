@@ -16,7 +16,7 @@
 # | **You will** | round real weights to 4 bits by hand in two ways, confirm one with bitsandbytes, quantize the whole base, train an adapter on it, and test it |
 # | **You will learn** | why NF4 has its 16 levels, what its constants cost, what quantization alone does to a model, and when QLoRA is worth it |
 # | **You need** | notebook 3, or an idea of what a LoRA adapter is |
-# | **Time** | about 5 minutes on 2 CPU cores without GPU |
+# | **Time** | about 4 minutes on 2 CPU cores without GPU |
 #
 # ## The idea
 #
