@@ -74,10 +74,10 @@ def _recipes() -> str:
 def filled(text: str) -> str:
     """The text with every `<!-- name -->` ... `<!-- /name -->` block filled in."""
     for name, block in blocks().items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.S)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
         if not pattern.search(text):
             raise ValueError(f"the README has no block '{name}'")
-        text = pattern.sub(lambda match, block=block: f"{match[1]}{block}{match[2]}", text)
+        text = pattern.sub(lambda match, block=block: f"{match[1]}{block}\n{match[2]}", text)
     return text
 
 
