@@ -95,8 +95,8 @@ def smoothed(values: Sequence[float], weight: float = 0.7) -> list[float]:
 
 
 def stacked(rows: dict[str, dict[str, float]]) -> Picture:
-    """One horizontal bar per row, split into its parts, from GB; in MB where all is small."""
-    unit, factor = ("GB", 1) if max(sum(row.values()) for row in rows.values()) >= 0.1 else ("MB", 1000)
+    """One horizontal bar per row, split into its parts, given in GB; shown in MB where all are below 1 GB."""
+    unit, factor = ("GB", 1) if max(sum(row.values()) for row in rows.values()) >= 1 else ("MB", 1000)
     rows = {name: {part: size * factor for part, size in row.items()} for name, row in rows.items()}
     palette = [ACCENT, SECOND, "#009E73", "#CC79A7", QUIET]
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))

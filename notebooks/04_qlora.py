@@ -275,7 +275,7 @@ quantized = counts["quantized"]
 rows = {}
 for label, kept in {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "nf4": "bfloat16"}.items():
     sizes = quantized * memory.WEIGHT_BYTES[label], (base.parameters - quantized) * memory.WEIGHT_BYTES[kept]
-    rows[label] = {"quantized layers": sizes[0] / 1e6, "embedding and the rest": sizes[1] / 1e6}
+    rows[label] = {"quantized layers": sizes[0] / 1e9, "embedding and the rest": sizes[1] / 1e9}
 print(f"The rest has {1 - quantized / base.parameters:.0%} of the parameters, and in NF4 {sizes[1] / sum(sizes):.0%} of the bytes.")
 plots.stacked(rows).save(run.figures / "base_in_bits.png")
 
