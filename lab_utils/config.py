@@ -176,7 +176,7 @@ def load_recipe(name: str) -> Recipe:
     if not path.is_file():
         if is_file:
             raise LabError(f"No recipe file '{name}': check the path, or use one of {', '.join(recipe_names())}.")
-        raise LabError(f"Unknown recipe '{name}'{_suggest(name, recipe_names())}; known recipes: {', '.join(recipe_names())}.")
+        raise LabError(f"Unknown recipe '{name}'{did_you_mean(name, recipe_names())}; known recipes: {', '.join(recipe_names())}.")
     return _build(Recipe, {"name": path.stem, **read_yaml(path)}, f"recipe {path.name}")
 
 
@@ -188,14 +188,14 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
     """
     values = load_recipe(recipe).model_dump()
     if method not in METHODS:
-        raise LabError(f"Unknown method '{method}'{_suggest(method, METHODS)}; known methods: {', '.join(METHODS)}.")
+        raise LabError(f"Unknown method '{method}'{did_you_mean(method, METHODS)}; known methods: {', '.join(METHODS)}.")
     if method != "zero_shot" and values[method] is None:
         offered = [m for m in METHODS if m == "zero_shot" or values[m] is not None]
         raise LabError(f"Recipe '{recipe}' offers no {method}; choose one of {', '.join(offered)}.")
     places = recipe_parameters()
     for name, value in parameters.items():
         if name not in places:
-            raise LabError(f"Unknown parameter '{name}'{_suggest(name, places)}; known: {', '.join(sorted(places))}.")
+            raise LabError(f"Unknown parameter '{name}'{did_you_mean(name, places)}; known: {', '.join(sorted(places))}.")
         if value is None:
             continue
         section, field = places[name]
@@ -246,9 +246,6 @@ def did_you_mean(word: str, known) -> str:
     return f", did you mean '{close[0]}'?" if close else ""
 
 
-_suggest = did_you_mean
-
-
 def _build(model: type[Section], values: dict, what: str):
     try:
         return model.model_validate(values)
@@ -263,7 +260,7 @@ def _explain(model: type[Section], problem: dict) -> str:
     where, given = ".".join(path) or "values", problem["input"]
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, path[:-1])
-        return f"unknown name '{where}'{_suggest(path[-1], known)} (known: {', '.join(sorted(known))})"
+        return f"unknown name '{where}'{did_you_mean(path[-1], known)} (known: {', '.join(sorted(known))})"
     if problem["type"] == "missing":
         return f"'{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")

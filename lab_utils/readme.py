@@ -15,10 +15,14 @@ RECIPE = "smollm2-everyday"
 FIGURE = RECORDED / RECIPE / "scores.png"
 
 
+def _systems() -> list[comparison.Line]:
+    corpus = data.load(config.load_recipe(RECIPE).data)
+    return comparison.lines(runs.read_all(RECORDED / RECIPE), {e.id: e.document for e in corpus.test})
+
+
 def blocks() -> dict[str, str]:
     """The text of each generated block by its name."""
-    corpus = data.load(config.load_recipe(RECIPE).data)
-    systems = comparison.lines(runs.read_all(RECORDED / RECIPE), {e.id: e.document for e in corpus.test})
+    systems = _systems()
     return {
         "results": "\n\n".join([_results(systems), _conditions(systems), _findings(systems)]),
         "search": _search(),
@@ -84,8 +88,7 @@ def filled(text: str) -> str:
 def main() -> None:
     path = ROOT / "README.md"
     path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
-    corpus = data.load(config.load_recipe(RECIPE).data)
-    systems = comparison.lines(runs.read_all(RECORDED / RECIPE), {e.id: e.document for e in corpus.test})
+    systems = _systems()
     report.figures(systems)["scores"].save(FIGURE)
 
 
