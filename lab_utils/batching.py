@@ -13,6 +13,10 @@ from lab_utils.prompts import answer_ids, cut_document, prompt_ids
 IGNORED = -100  # the label that cross_entropy skips
 
 
+class TooLong(LabError):
+    """A summary over the limit: it must not be cut, so it cannot be trained on."""
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Turns examples into token ids. A causal row is prompt + answer; an encoder-decoder keeps the two apart."""
@@ -33,12 +37,12 @@ class Encoder:
         """`input_ids` and `labels` of a training row.
 
         Raises:
-            LabError: the summary alone is longer than `summary_tokens`.
+            TooLong: the summary alone is longer than `summary_tokens`.
         """
         prompt = self.prompt_of(example.document)
         answer = answer_ids(self.tokenizer, self.prompt, example.summary)
         if len(answer) > self.lengths.summary_tokens:
-            raise LabError(
+            raise TooLong(
                 f"The summary of '{example.id}' has {len(answer)} tokens, more than summary_tokens={self.lengths.summary_tokens}: "
                 "raise that limit or shorten the summary (answers are never cut)."
             )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from lab_utils import sources
 from lab_utils.config import Data
 from lab_utils.errors import LabError
+from lab_utils.sources import SPLITS
 
 EVERYDAY = Path(__file__).parent / "everyday"
-SPLITS = ("train", "validation", "test")
+DOCUMENT_COLUMNS = ("document", "dialogue", "article", "text")
+SUMMARY_COLUMNS = ("references", "summary1", "summary", "highlights")  # summary1 stands for summary1, summary2, ...
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,12 @@ class Example:
 @dataclass(frozen=True)
 class Corpus:
     name: str
-    source: str
+    source: str  # "packaged", "local folder", "local file" or "hub"
     train: list[Example] = field(repr=False)
     validation: list[Example] = field(repr=False)
     test: list[Example] = field(repr=False)
+    overlaps: dict[str, int] = field(default_factory=dict)  # "validation in train": documents of the one that stand in the other
+    notes: list[str] = field(default_factory=list)  # what was found and done while loading, in sentences
 
     @property
     def fingerprint(self) -> str:
@@ -49,72 +56,184 @@ class Corpus:
             "source": self.source,
             "fingerprint": self.fingerprint,
             **{split: len(getattr(self, split)) for split in SPLITS},
+            "overlaps": self.overlaps,
+            "notes": self.notes,
         }
 
 
 def load(spec: Data) -> Corpus:
-    """The corpus that a recipe names, cut to the numbers of examples it asks for.
+    """The corpus that a recipe names: read, grouped by document, freed of overlaps, and cut to the numbers of examples it asks for.
+
+    - Rows of a validation or test split with the same document become one example with several references: the hub's DialogSum
+      test split of 1,500 rows is 500 dialogues.
+    - Documents that stand in two splits are counted; training leaves those out that will be used for validation or testing.
+    - Subsets are drawn with `data_seed` and keep their order.
 
     Raises:
-        LabError: no such folder or file; a line that is not JSON, lacks a field or has an empty summary, by its number.
+        LabError: no such data; a row that lacks a column or has an empty text, by its place; too few documents.
     """
     packaged = spec.source == "everyday"
-    folder = EVERYDAY if packaged else Path(spec.source)
-    if not folder.is_dir():
-        raise LabError(f"No data folder '{spec.source}': give a folder with {', '.join(s + '.jsonl' for s in SPLITS)}, or 'everyday'.")
-    parts = {}
-    for split in SPLITS:
-        examples = read_jsonl(folder / f"{split}.jsonl")
-        wanted = getattr(spec, f"{split}_examples")
-        if wanted is not None and wanted > len(examples):
-            raise LabError(f"{split}_examples is {wanted}, but {folder.name}/{split}.jsonl has {len(examples)}: ask for at most that many.")
-        parts[split] = examples[:wanted]
-    return Corpus(name=folder.name, source="packaged" if packaged else "local folder", **parts)
+    source = str(EVERYDAY) if packaged else spec.source
+    read = sources.read(source, spec.configuration, spec.data_revision)
+    on_hub = sources.is_hub_id(source)
+    notes: list[str] = []
+    splits = {name: _examples(rows, spec, on_hub, notes) for name, rows in read.items()}
+    for name in splits.keys() - {"train"}:
+        splits[name] = _grouped(splits[name], name, notes)
+    splits = _three_splits(splits, spec, source, notes)
+    overlaps = _overlaps(splits)
+    if not spec.keep_overlaps:
+        splits["train"] = _without_overlaps(splits, overlaps, notes)
+    for name in SPLITS:
+        splits[name] = _subset(splits[name], getattr(spec, f"{name}_examples"), spec.data_seed, name, notes)
+        if not splits[name]:
+            raise LabError(f"The {name} split of '{Path(source).name}' holds no examples: it needs at least one.")
+    kind = "packaged" if packaged else "hub" if on_hub else "local folder" if Path(source).is_dir() else "local file"
+    return Corpus(source if on_hub else Path(source).name, kind, **splits, overlaps=overlaps, notes=notes)
 
 
 def read_jsonl(path: Path) -> list[Example]:
-    """Examples of a JSON-lines file: `document` (or `dialogue`), `references` (or `summary`, or `summary1`..`summaryN`), `id`, `topic`."""
-    if not path.is_file():
-        raise LabError(f"No file '{path.name}' in '{path.parent.name}': it must hold one JSON object a line with 'document' and 'summary'.")
-    examples, seen = [], set()
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
+    """Examples of one JSON-lines file."""
+    return _examples(sources.read_file(path), Data(), False, [])
+
+
+def _examples(rows: sources.Rows, spec: Data, skip_empty: bool, notes: list[str]) -> list[Example]:
+    """Examples of rows. The hub's own rows without text are left out and counted; in a user's file they are an error."""
+    examples, seen, empty = [], set(), 0
+    stem = re.sub(r"\W+", "-", Path(rows.name).stem)
+    for number, (place, row) in enumerate(rows, 1):
         try:
-            example = _example(json.loads(line.decode("utf-8")), default_id=f"{path.stem}-{number}")
+            example = _example(row, spec, default_id=f"{stem}-{number}")
             if example.id in seen:
-                raise ValueError(f"the id '{example.id}' stands on an earlier line too")
-        except (ValueError, UnicodeDecodeError) as error:
-            raise LabError(f"{path.name}, line {number}: {_plain(error)}. Mend that line and run again.") from error
+                if not skip_empty:
+                    raise ValueError(f"the id '{example.id}' stands on an earlier {rows.unit} too")
+                example = replace(example, id=f"{example.id}-{number}")
+        except _Empty as error:
+            if not skip_empty:
+                raise LabError(f"{place}: {error}. Mend that {rows.unit} and run again.") from error
+            empty += 1
+            continue
+        except ValueError as error:
+            raise LabError(f"{place}: {error}. Mend that {rows.unit} and run again.") from error
         seen.add(example.id)
         examples.append(example)
-    if not examples:
-        raise LabError(f"{path.name} holds no examples: it must have one JSON object a line.")
+    if empty:
+        notes.append(f"{rows.name}: {empty} {'row' if empty == 1 else 'rows'} without a document or summary left out.")
     return examples
 
 
-def _example(row, default_id: str) -> Example:
+class _Empty(ValueError):
+    """A row whose document or summary has no text."""
+
+
+def _example(row, spec: Data, default_id: str) -> Example:
     if not isinstance(row, dict):
         raise ValueError(f'expected an object like {{"document": ..., "summary": ...}}, found {type(row).__name__}')
-    document = row.get("document", row.get("dialogue"))
-    numbered = [row[key] for key in sorted(row) if key.startswith("summary") and key[7:].isdigit()]
-    references = row.get("references") or numbered or [row.get("summary")]
-    if not isinstance(references, list):
+    document = row[_column(row, spec.document_column, DOCUMENT_COLUMNS, "document")]
+    column = _column(row, spec.summary_column, SUMMARY_COLUMNS, "summary")
+    if column == "summary1":
+        references = [row[name] for name in sorted(n for n in row if re.fullmatch(r"summary\d+", str(n))) if row[name] is not None]
+    else:
+        references = row[column] if isinstance(row[column], list) else [row[column]]
+    if column == "references" and not isinstance(row[column], list):
         raise ValueError("'references' must be a list of texts")
     for name, text in [("document", document), *(("summary", reference) for reference in references)]:
-        if not isinstance(text, str):
-            raise ValueError(f"no '{name}' text (found {', '.join(sorted(map(str, row))) or 'nothing'})")
-        if not text.strip():
-            raise ValueError(f"the {name} is empty")
-    return Example(str(row.get("id", row.get("fname", default_id))), document, tuple(references), str(row.get("topic", "")))
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"the {name} must be text, found {type(text).__name__}")
+        if not text or not text.strip():
+            raise _Empty(f"the {name} is empty")
+    if not references:
+        raise _Empty("the summary is empty")
+    name = row.get("id", row.get("fname", default_id))
+    return Example(str(name), document.replace("\r\n", "\n"), tuple(references), str(row.get("topic") or row.get("topic1") or ""))
 
 
-def _plain(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON ({error.msg} at column {error.colno})"
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8 text"
-    return str(error)
+def _column(row: dict, chosen: str | None, known: Sequence[str], what: str) -> str:
+    if chosen is not None and chosen not in row:
+        raise ValueError(f"no column '{chosen}' (found {', '.join(map(str, row))}); set {what}_column to one of these")
+    column = chosen or next((name for name in known if name in row), None)
+    if column is None:
+        raise ValueError(f"no '{what}' text (found {', '.join(map(str, row)) or 'nothing'}); name its column with {what}_column")
+    return column
+
+
+def _grouped(examples: list[Example], split: str, notes: list[str]) -> list[Example]:
+    """One example per document, in the order of first appearance, with all its different references."""
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.document, []).append(example)
+    if len(groups) == len(examples):
+        return examples
+    notes.append(f"The {split} split's {len(examples):,} rows are {len(groups):,} documents, some with several references: one item each.")
+    return [_merged(group) for group in groups.values()]
+
+
+def _merged(group: list[Example]) -> Example:
+    references = dict.fromkeys(reference for example in group for reference in example.references)
+    stems = {re.sub(r"_\d+$", "", example.id) for example in group}
+    name = stems.pop() if len(group) > 1 and len(stems) == 1 else group[0].id  # the hub's test_0_1, test_0_2, ... are the authors' test_0
+    return replace(group[0], id=name, references=tuple(references))
+
+
+def _three_splits(splits: dict[str, list[Example]], spec: Data, source: str, notes: list[str]) -> dict[str, list[Example]]:
+    """Train, validation and test, where some of them must be made from others."""
+    name = Path(source).name
+    if "all" in splits:
+        examples = _shuffled(splits["all"], spec.data_seed)
+        if len(examples) < 3:
+            raise LabError(f"'{name}' has {len(examples)} documents; at least 3 are needed for training, validation and test.")
+        held = max(1, len(examples) // 10)
+        notes.append(f"{name} was split by data_seed={spec.data_seed}: {len(examples) - 2 * held} training, {held} validation, {held} test documents.")
+        return {"test": examples[:held], "validation": examples[held : 2 * held], "train": examples[2 * held :]}
+    if spec.test_from == "validation" and "validation" in splits:
+        held = _shuffled(splits["validation"], spec.data_seed)
+        wanted = spec.test_examples or len(held) // 2
+        if not 0 < wanted < len(held):
+            raise LabError(f"test_examples={wanted} of the validation split's {len(held)} documents leaves none for validation: ask for fewer.")
+        notes.append(f"The test set is {wanted} documents of the validation split (test_from=validation); the others are left for validation.")
+        splits = splits | {"test": held[:wanted], "validation": held[wanted:]}
+    missing = [split for split in SPLITS if split not in splits]
+    if missing:
+        hint = "; test_from=validation holds out a part of the validation split" if missing == ["test"] else ""
+        raise LabError(f"'{name}' has no {' and no '.join(missing)} split (found {', '.join(splits) or 'none'}): add it{hint}.")
+    return splits
+
+
+def _shuffled(examples: list[Example], seed: int) -> list[Example]:
+    return random.Random(seed).sample(examples, len(examples))
+
+
+def _subset(examples: list[Example], wanted: int | None, seed: int, split: str, notes: list[str]) -> list[Example]:
+    if wanted is None or wanted == len(examples):
+        return examples
+    if wanted > len(examples):
+        notes.append(f"{split}_examples is {wanted:,}; there are {len(examples):,}, and all of them are used.")
+        return examples
+    chosen = random.Random(seed).sample(range(len(examples)), wanted)
+    return [examples[i] for i in sorted(chosen)]
+
+
+def _text(example: Example) -> str:
+    """The document's words alone: copies in a dataset often differ in spaces, punctuation or case."""
+    return " ".join(re.findall(r"\w+", example.document.lower())) or example.document
+
+
+def _overlaps(splits: dict[str, list[Example]]) -> dict[str, int]:
+    texts = {split: {_text(example) for example in examples} for split, examples in splits.items()}
+    pairs = [("validation", "train"), ("test", "train"), ("test", "validation")]
+    return {f"{a} in {b}": len(texts[a] & texts[b]) for a, b in pairs if texts[a] & texts[b]}
+
+
+def _without_overlaps(splits: dict[str, list[Example]], overlaps: dict[str, int], notes: list[str]) -> list[Example]:
+    held_out = {_text(example) for split in ("validation", "test") for example in splits[split]}
+    kept = [example for example in splits["train"] if _text(example) not in held_out]
+    found = [f"{count} of {len(splits[pair.split()[0]])} {pair.split()[0]} documents" for pair, count in overlaps.items() if pair.endswith("train")]
+    if found:
+        left_out = len(splits["train"]) - len(kept)
+        notes.append(f"{' and '.join(found)} also stand in the training split: {left_out} training rows left out (keep_overlaps keeps them).")
+    if "test in validation" in overlaps:
+        notes.append(f"{overlaps['test in validation']} test documents also stand in the validation split.")
+    return kept
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab_utils import data, generation, metrics, models, runs, training
+from lab_utils import cache, data, generation, metrics, models, runs, training
 from lab_utils.config import Settings
 from lab_utils.environment import say
 from lab_utils.errors import LabError
@@ -16,6 +16,8 @@ def run(settings: Settings, run_dir: str | Path) -> runs.Run:
     record = runs.start(run_dir, settings)
     with record.watched():
         corpus = data.load(settings.recipe.data)
+        for note in corpus.notes:
+            say(note)
         base = models.load(settings)
         record.add(data=corpus.describe(), model=base.describe())
         model = base.model
@@ -61,7 +63,7 @@ def save(model, base: models.Base, folder: Path) -> float:
         target, options = folder / "adapter", {"save_embedding_layers": False}
     try:
         model.save_pretrained(target, **options)
-    except models.WRITE_ERRORS as error:
+    except cache.WRITE_ERRORS as error:
         reason = getattr(error, "strerror", None) or error
         raise LabError(f"Cannot save to '{target}' ({reason}): free some space or choose another folder.") from error
     (target / "README.md").unlink(missing_ok=True)  # peft's empty model card

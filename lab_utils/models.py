@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
-from lab_utils import environment
+from lab_utils import cache, environment
 from lab_utils.batching import Collator, Encoder
 from lab_utils.config import Adapter, Model, Settings, changed
 from lab_utils.errors import LabError
-
-WRITE_ERRORS = (OSError, SafetensorError)  # safetensors reports a full disk in its own way
-
 
 @dataclass
 class Base:
@@ -190,49 +182,18 @@ def checkpoint_fingerprint(folder: Path) -> str:
 # --- where a checkpoint lies ------------------------------------------------------------------------------------------
 
 
-def cache_folder() -> Path:
-    """Where prepared models are kept: `LAB_CACHE`, or the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "summarization-lab"
-    return Path(os.environ.get("LAB_CACHE", default))
-
-
 def checkpoint_folder(spec: Model) -> str:
     """A folder that `from_pretrained` reads, prepared once where needed; for a hub id, the id itself."""
     scheme, _, name = spec.source.partition(":")
     if scheme == "package":
-        return str(_prepared(f"{name}-{_package_version(name)}", lambda folder: _convert_gguf(name, folder)))
+        return str(cache.prepared(f"{name}-{_package_version(name)}", lambda folder: _convert_gguf(name, folder)))
     if scheme == "random":
         from lab_utils.tiny import FAMILIES, VERSION, build
 
         if name not in FAMILIES:
             raise LabError(f"Unknown random model '{name}': write random:{' or random:'.join(FAMILIES)}.")
-        return str(_prepared(f"random-{name}-{VERSION}", lambda folder: build(name, folder)))
+        return str(cache.prepared(f"random-{name}-{VERSION}", lambda folder: build(name, folder)))
     return spec.source
-
-
-def _prepared(name: str, write) -> Path:
-    """The cache folder of that name, written on first use; a half-written one is never left under its final name."""
-    folder = cache_folder() / name
-    if folder.is_dir():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
-    except OSError as error:
-        raise LabError(
-            f"Cannot write to the cache folder ({error.strerror}): free some space there or set LAB_CACHE to another folder."
-        ) from error
-    try:
-        write(unfinished)
-        unfinished.chmod(0o755)
-        unfinished.rename(folder)
-    except WRITE_ERRORS as error:
-        if not folder.is_dir():  # another process may have prepared it meanwhile
-            reason = getattr(error, "strerror", None) or error
-            raise LabError(f"The model could not be prepared in the cache ({reason}): it needs 1 GB; set LAB_CACHE.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
 
 
 def _package_version(package: str) -> str:

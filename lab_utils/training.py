@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab_utils import environment, memory
+from lab_utils import encoding, environment, memory
 from lab_utils.batching import IGNORED
 from lab_utils.data import Example
 from lab_utils.errors import TrainingDiverged
@@ -74,7 +74,7 @@ def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: 
     """Mean cross-entropy per answer token, in nats, over all examples. Dropout is off; the model's mode is restored."""
     import torch
 
-    rows = sorted((base.encoder(example) for example in examples), key=lambda row: len(row["input_ids"]))
+    rows = sorted(encoding.rows(base.encoder, examples), key=lambda row: len(row["input_ids"]))
     device, was_training = model.device, model.training
     model.eval()
     total = count = 0.0
@@ -115,7 +115,7 @@ def train(
     import torch
 
     plan, precision = base.settings.training, base.precision
-    rows = [base.encoder(example) for example in examples]
+    rows = encoding.rows(base.encoder, examples)
     device = environment.machine().device
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
     with tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:

@@ -1,0 +1,67 @@
+"""Training rows of a whole split, tokenised once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab_utils import cache, data
+from lab_utils.batching import Encoder, TooLong
+from lab_utils.data import Example
+from lab_utils.environment import say
+from lab_utils.errors import LabError
+
+KEPT_FROM = 500  # fewer examples are tokenised faster than they are looked up
+TOLERATED = 0.05  # share of training summaries that may be too long
+VERSION = 1  # of how rows are made: another one is made anew
+
+
+def rows(encoder: Encoder, examples: Sequence[Example]) -> list[dict[str, list[int]]]:
+    """`input_ids` and `labels` of each example. Large splits are kept in the cache, by the fingerprint of all that they depend on.
+
+    An example whose summary is longer than `summary_tokens` is left out and counted, since an answer is never cut.
+
+    Raises:
+        LabError: more than 5% of the summaries are too long.
+    """
+    if len(examples) < KEPT_FROM:
+        return _encoded(encoder, examples)
+    from datasets import Dataset, load_from_disk
+
+    def write(folder: Path) -> None:
+        say(f"Tokenising {len(examples):,} examples (once; they are kept in the cache) ...")
+        Dataset.from_list(_encoded(encoder, examples)).save_to_disk(folder)
+
+    return load_from_disk(cache.prepared(f"tokens/{fingerprint(encoder, examples)}", write)).to_list()
+
+
+def fingerprint(encoder: Encoder, examples: Sequence[Example]) -> str:
+    """Of everything that decides the rows: examples, tokenizer with its template, prompt, limits, family."""
+    parts = {
+        "version": VERSION,
+        "examples": data.fingerprint(examples),
+        "tokenizer": encoder.tokenizer.backend_tokenizer.to_str(),
+        "special": encoder.tokenizer.special_tokens_map,
+        "template": encoder.tokenizer.chat_template,
+        "prompt": encoder.prompt.model_dump(),
+        "lengths": encoder.lengths.model_dump(),
+        "family": encoder.family,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _encoded(encoder: Encoder, examples: Sequence[Example]) -> list[dict[str, list[int]]]:
+    made, too_long = [], []
+    for example in examples:
+        try:
+            made.append(encoder(example))
+        except TooLong as error:
+            too_long.append(error)
+    if len(too_long) > TOLERATED * len(examples):
+        raise LabError(f"{too_long[0]} ({len(too_long)} of {len(examples):,} summaries are too long.)")
+    if too_long:
+        limit = encoder.lengths.summary_tokens
+        say(f"{len(too_long)} of {len(examples):,} training summaries have more than summary_tokens={limit} tokens and are left out.")
+    return made
