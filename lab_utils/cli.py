@@ -68,25 +68,56 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one of the recipe's values")
     made.add_argument("--out", metavar="FILE", default="runs/searches.json", help="the record (runs/searches.json)")
 
+    made = command("plan", plan, "say what a method will need, before anything is downloaded")
+    made.add_argument("--recipe", metavar="R", required=True)
+    made.add_argument("--method", metavar="M", help="one method (default: all that the recipe offers)")
+    made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one of the recipe's values")
+    made.add_argument("--json", action="store_true", help="print the numbers instead")
+
     made = command("report", report, "compare finished runs and write report.html")
     made.add_argument("dir", metavar="DIR")
+    made.add_argument("--data-dir", metavar="DIR", help="your own data, for its documents and lead-3 (the record keeps no path)")
     made.add_argument("--json", action="store_true", help="print the numbers instead")
 
     made = command("summarize", summarize, "summarize your own text with a trained model")
     made.add_argument("--run", dest="run_dir", metavar="DIR", required=True, help="a method's folder, e.g. runs/smollm2-everyday/lora")
     made.add_argument("file", metavar="FILE", nargs="?", help="a text file (default: what you type, ended by Ctrl-D)")
+
+    made = command("publish", publish, "upload a trained adapter or model to the hub, with a model card")
+    made.add_argument("--run", dest="run_dir", metavar="DIR", required=True, help="a method's folder, e.g. runs/smollm2-everyday/lora")
+    made.add_argument("--to", metavar="OWNER/NAME", required=True)
+    made.add_argument("--merged", action="store_true", help="the merged model instead of the adapter")
     return lab
 
 
 def recipes(arguments) -> None:
-    rows = [("recipe", "model", "data", "methods", "minutes here*")]
+    from lab_utils import plan as planning
+
+    rows = [("recipe", "model", "data", "methods", "GB*", "minutes**")]
     for name in config.recipe_names():
         r = config.load_recipe(name)
-        rows.append((name, r.model.label, r.data.source, ", ".join(r.methods), f"{r.minutes:g}" if r.minutes else "not measured"))
+        memory = max(planning.make(config.resolve(name, method)).peak_gb for method in r.methods)
+        minutes = f"{r.minutes:g}" if r.minutes else "not measured here"
+        rows.append((name, r.model.label.split(" (")[0], r.data.source, ", ".join(r.methods), f"{memory:.1f}", minutes))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print("* all five notebooks on 2 cores without GPU")
+    print("*  planned peak of the most demanding method on this machine; `lab plan --recipe R` says more")
+    print("** all its notebooks, measured on 2 cores without GPU")
+
+
+def plan(arguments) -> None:
+    from lab_utils import plan as planning
+    from lab_utils import runner
+
+    parameters = runner.parse_assignments(arguments.parameters)
+    offered = config.load_recipe(arguments.recipe).methods
+    settings = [config.resolve(arguments.recipe, method, **parameters) for method in ([arguments.method] if arguments.method else offered)]
+    plans = [planning.make(one) for one in settings]
+    if arguments.json:
+        print(json.dumps({one.method: planning.as_json(made) for one, made in zip(settings, plans, strict=True)}, indent=2))
+    else:
+        print("\n\n".join(planning.describe(made) for made in plans))
 
 
 def doctor(arguments) -> None:
@@ -103,7 +134,7 @@ def run(arguments) -> None:
     parameters = runner.parse_assignments(arguments.parameters)
     folder = runner.run(arguments.recipe, arguments.assignment, only, parameters, arguments.out, arguments.fresh)
     if runner.choose(only)[-1].method is None:
-        print_report(folder)
+        print_report(folder, parameters.get("data_dir"))
 
 
 def train(arguments) -> None:
@@ -143,25 +174,25 @@ def report(arguments) -> None:
     if arguments.json:
         from lab_utils import report as page
 
-        facts = page.build(arguments.dir, test_examples(arguments.dir))
+        facts = page.build(arguments.dir, test_examples(arguments.dir, arguments.data_dir))
         print(json.dumps({key: value for key, value in facts.items() if not key.startswith("_")}, indent=2, ensure_ascii=False))
     else:
-        print_report(Path(arguments.dir))
+        print_report(Path(arguments.dir), arguments.data_dir)
 
 
-def print_report(folder: Path) -> None:
+def print_report(folder: Path, data_dir: str | None = None) -> None:
     import pandas as pd
 
     from lab_utils import report as page
 
-    facts = page.build(folder, test := test_examples(folder))
+    facts = page.build(folder, test := test_examples(folder, data_dir))
     rows = [{k: v for k, v in row.items() if k not in ("ROUGE-2", "ROUGE-L", "ROUGE-1, best reference")} for row in facts["table"]]
     print("\n" + pd.DataFrame(rows).fillna("").to_string(index=False))
     print("\n" + "\n".join(f"- {sentence}" for sentence in facts["findings"]))
     print(f"\nReport: {page.write(folder, test)}")
 
 
-def test_examples(run_dir):
+def test_examples(run_dir, data_dir: str | None = None):
     """The test set that the runs were scored on, where it can still be read and is the same."""
     from lab_utils import data, runs
 
@@ -169,20 +200,34 @@ def test_examples(run_dir):
     if not finished:
         return None
     settings = config.Settings.model_validate(finished[0].record["config"])
+    spec = settings.recipe.data if data_dir is None else config.changed(settings.recipe.data, source=str(data_dir))
     try:
-        corpus = data.load(settings.recipe.data)
+        corpus = data.load(spec)
     except LabError:
         return None
     return corpus.test if corpus.fingerprint == finished[0].record["data"]["fingerprint"] else None
+
+
+def method_folder(given: str) -> Path:
+    folder = Path(given)
+    if folder.name not in config.METHODS:
+        raise LabError(f"'{given}' is not a method's folder: give one such as runs/smollm2-everyday/lora.")
+    return folder
+
+
+def publish(arguments) -> None:
+    from lab_utils import publish as publishing
+    from lab_utils import runs
+
+    folder = method_folder(arguments.run_dir)
+    print(publishing.publish(runs.read(folder.parent, folder.name), arguments.to, arguments.merged))
 
 
 def summarize(arguments) -> None:
     from lab_utils import generation, methods
     from lab_utils.data import Example
 
-    folder = Path(arguments.run_dir)
-    if folder.name not in config.METHODS:
-        raise LabError(f"'{arguments.run_dir}' is not a method's folder: give one such as runs/smollm2-everyday/lora.")
+    folder = method_folder(arguments.run_dir)
     try:
         text = Path(arguments.file).read_text(encoding="utf-8") if arguments.file else sys.stdin.read()
     except (OSError, UnicodeDecodeError) as error:

@@ -154,6 +154,7 @@ class Recipe(Section):
     full: Training | None = None
     lora: Adapter | None = None
     qlora: Adapter | None = None
+    omitted: dict[MethodName, str] = {}  # method -> why this recipe does not offer it; {parameters} and {full_gb} are filled in
     publishing: Publishing = Publishing()
     models: dict[str, Choice] = {}  # hub id -> other models, for the parameter `model`
     notes: list[str] = []  # what a reader must know: where it comes from, what was put right, what the base has seen
@@ -172,12 +173,13 @@ class Settings(Section):
     seed: Seed = 0
 
     @property
-    def training(self) -> Training | Adapter:
-        return getattr(self.recipe, self.method)
+    def training(self) -> Training | Adapter | None:
+        """The method's section of the recipe; zero-shot has none."""
+        return getattr(self.recipe, self.method, None)
 
     @property
     def quantization(self) -> str:
-        return getattr(self.training, "quantization", "none") if self.method != "zero_shot" else "none"
+        return getattr(self.training, "quantization", "none")
 
 
 class Assignment(Section):
@@ -238,8 +240,7 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
     if method not in METHODS:
         raise LabError(f"Unknown method '{method}'{did_you_mean(method, METHODS)}; known methods: {', '.join(METHODS)}.")
     if method != "zero_shot" and values[method] is None:
-        offered = [m for m in METHODS if m == "zero_shot" or values[m] is not None]
-        raise LabError(f"Recipe '{recipe}' offers no {method}; choose one of {', '.join(offered)}.")
+        raise LabError(why_not(load_recipe(recipe), method))
     places = recipe_parameters()
     for name, value in sorted(parameters.items(), key=lambda item: item[0] not in ("model", "data")):  # a folder outranks a hub id
         if name not in places:
@@ -259,6 +260,17 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
         if name == "batch_size" and parameters.get("micro_batch") is None and isinstance(value, int):
             target["micro_batch"] = math.gcd(value, target["micro_batch"])
     return _build(Settings, {"recipe": values, "method": method, "seed": seed}, f"parameters of {method}")
+
+
+def why_not(recipe: Recipe, method: str) -> str:
+    """Why a recipe does not offer a method, with the plan's figures, and what it offers instead."""
+    reason = recipe.omitted.get(method, "")
+    if "{" in reason:
+        from lab_utils import architectures
+
+        parameters = architectures.shape_of(recipe.model.source).parameters
+        reason = reason.format(parameters=f"{parameters:,}", full_gb=f"{architectures.full_training_gb(parameters):.0f}")
+    return f"Recipe '{recipe.name}' offers no {method}{': ' if reason else ''}{reason}; choose one of {', '.join(recipe.methods)}."
 
 
 def load_assignment(path: str | Path) -> Assignment:

@@ -87,7 +87,9 @@ def load(spec: Data) -> Corpus:
     for name in SPLITS:
         splits[name] = _subset(splits[name], getattr(spec, f"{name}_examples"), spec.data_seed, name, notes)
         if not splits[name]:
-            raise LabError(f"The {name} split of '{Path(source).name}' holds no examples: it needs at least one.")
+            raise LabError(
+                f"No {name} examples are left in '{Path(source).name}': each also stands in another split. Give every split documents of its own."
+            )
     kind = "packaged" if packaged else "hub" if on_hub else "local folder" if Path(source).is_dir() else "local file"
     return Corpus(source if on_hub else Path(source).name, kind, **splits, overlaps=overlaps, notes=notes)
 

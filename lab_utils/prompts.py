@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lab_utils.config import Prompt
 from lab_utils.data import Example
+from lab_utils.errors import LabError
 
 
 def user_message(prompt: Prompt, document: str) -> str:
@@ -24,9 +25,21 @@ def prompt_text(tokenizer, prompt: Prompt, document: str, shots: Sequence[Exampl
             messages.append({"role": "user", "content": user_message(prompt, shot.document)})
             messages.append({"role": "assistant", "content": shot.summary})
         messages.append({"role": "user", "content": user_message(prompt, document)})
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return _from_template(tokenizer, prompt, messages)
     blocks = [f"{user_message(prompt, shot.document)} {shot.summary}" for shot in shots]
     return "\n\n".join([*blocks, user_message(prompt, document)])
+
+
+def _from_template(tokenizer, prompt: Prompt, messages: list[dict]) -> str:
+    from jinja2.exceptions import TemplateError
+
+    if tokenizer.chat_template is None:
+        raise LabError("This model has no chat template: set the recipe's prompt to style: plain.")
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **prompt.template_options)
+    except TemplateError as error:
+        hint = "; it may take no system message: write it into 'instruction'" if prompt.system else ""
+        raise LabError(f"This model's chat template refuses the prompt ({error}){hint}.") from error
 
 
 def prompt_ids(tokenizer, prompt: Prompt, document: str, shots: Sequence[Example] = ()) -> list[int]:

@@ -37,6 +37,8 @@ NOTEBOOKS = (
     Notebook("05_evaluation", None),
 )
 
+DEFAULT_RECIPE = "smollm2-everyday"
+
 # A kernel logs that it uses TCP, and that it was interrupted when it is shut down: neither is news to a reader.
 QUIET_KERNEL = ["--log-level=CRITICAL"]
 
@@ -64,8 +66,8 @@ def run(
     Raises:
         LabError: a wrong name or value (before anything runs), or the cell at which a notebook failed.
     """
-    chosen = choose(only)
     assigned = config.load_assignment(assignment) if assignment else config.Assignment(title="")
+    chosen = offered(choose(only), config.load_recipe(recipe or assigned.common.get("recipe") or DEFAULT_RECIPE), asked=bool(only))
     plan = merge(chosen, assigned, parameters or {}, recipe, out or (f"runs/{Path(assignment).stem}" if assignment else None))
     run_dir = Path(plan[0][1]["run_dir"])
     runs.make_folder(root() / run_dir)
@@ -95,6 +97,21 @@ def choose(only: Sequence[str]) -> list[Notebook]:
             raise LabError(f"No notebook '{word}'{config.did_you_mean(word, [n.name for n in NOTEBOOKS])}; choose from {known}.")
         found += matches
     return sorted(set(found), key=NOTEBOOKS.index)
+
+
+def offered(chosen: Sequence[Notebook], recipe: config.Recipe, asked: bool) -> list[Notebook]:
+    """The notebooks whose method the recipe offers; why the others are left out is printed.
+
+    Raises:
+        LabError: a notebook that was asked for by name is not among them.
+    """
+    kept = [notebook for notebook in chosen if notebook.method is None or notebook.method in recipe.methods]
+    for notebook in set(chosen) - set(kept):
+        reason = config.why_not(recipe, notebook.method)
+        if asked:
+            raise LabError(reason)
+        print(f"{notebook.name} is left out. {reason}", flush=True)
+    return kept
 
 
 def source(notebook: Notebook) -> Path:
@@ -158,7 +175,13 @@ def merge(
         raise LabError("; ".join(dict.fromkeys(problems)) + ".")
     for notebook, values in plan:  # what the notebook will ask for, asked for now
         wanted = {name: value for name, value in values.items() if name in config.recipe_parameters()}
-        config.resolve(values["recipe"], notebook.method or "zero_shot", values.get("seed", 0), **wanted)
+        settings = config.resolve(values["recipe"], notebook.method or "zero_shot", values.get("seed", 0), **wanted)
+        extras = [name for name in ("dora", "pissa") if getattr(settings.training, name, False)] if notebook.method else []
+        if extras:
+            raise LabError(
+                f"{notebook.name} builds plain LoRA by hand and checks it; {' and '.join(extras)} would not match: "
+                f"use `lab train --recipe {values['recipe']} --method {notebook.method}`, then notebook 05."
+            )
     return plan
 
 

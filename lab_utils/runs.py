@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from lab_utils import environment
 from lab_utils.config import METHODS, Settings
-from lab_utils.errors import LabError
+from lab_utils.errors import LabError, without_folders
 from lab_utils.generation import Prediction
 
 SCHEMA = 1
@@ -63,7 +62,7 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
     for stale in ("predictions.jsonl", "log.csv"):
         (folder / stale).unlink(missing_ok=True)
     recipe = settings.recipe
-    precision = environment.precision(recipe.model.family)
+    precision = environment.precision(recipe.model.family, recipe.model.precision)
     machine = environment.machine()
     run = Run(folder, {})
     config = settings.model_dump()
@@ -151,11 +150,6 @@ def unlike(finished: Sequence[Finished]) -> list[str]:
         if others:
             reasons.append(f"{', '.join(others)} used another {name} than {finished[0].method}")
     return reasons
-
-
-def without_folders(text: str) -> str:
-    """The text with absolute paths cut to their last part: a record is handed in, and where it was made is nobody's business."""
-    return re.sub(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)(?:[^\s/\\'\"]+[/\\])+", "", text)
 
 
 def make_folder(path: Path) -> Path:

@@ -34,7 +34,7 @@ def learning_rates(recipe: str, method: str, rates: Sequence[float], seed: int =
         "validation_examples": len(corpus.validation),
         "fixed": fixed,
         "machine": str(environment.machine()),
-        "precision": environment.precision(settings.recipe.model.family).name,
+        "precision": base.precision.name,
         "packages": environment.versions(),
         "tried": sorted(tried, key=lambda row: row["validation_loss"]),
     }

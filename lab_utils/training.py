@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ from typing import Any
 from lab_utils import encoding, environment, memory
 from lab_utils.batching import IGNORED
 from lab_utils.data import Example
-from lab_utils.errors import TrainingDiverged
+from lab_utils.errors import LabError, TrainingDiverged
 from lab_utils.models import Base
 
 LOG_FIELDS = ("step", "epoch", "loss", "grad_norm", "learning_rate", "seconds", "validation_loss")
@@ -114,14 +116,26 @@ def train(
     """
     import torch
 
-    plan, precision = base.settings.training, base.precision
+    plan, precision, say = base.settings.training, base.precision, say or environment.say
+    instead = environment.optimizer(plan.optimizer)[1]
+    if instead:
+        say(f"{instead}.")
+    if plan.tensorboard:
+        _prepare_tensorboard(log_file)
     rows = encoding.rows(base.encoder, examples)
     device = environment.machine().device
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
     with tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
         arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
-        watch = _Watch(base, validation, validations, log_file, say or environment.say)
-        trainer = _trainer_class()(model=model, args=arguments, train_dataset=rows, data_collator=base.collator, callbacks=[watch])
+        watch = _Watch(base, validation, validations, log_file, say)
+        trainer = _trainer_class()(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=base.collator,
+            callbacks=[watch],
+            optimizers=(_loraplus(model, plan), None),
+        )
         trainer.remove_callback(_printer())
         watch.token_counts = lambda: trainer.tokens_seen
         trainer.train()
@@ -156,7 +170,7 @@ def training_arguments(plan, folder: str, seed: int, precision: environment.Prec
         warmup_steps=plan.warmup,  # below 1: a share of all steps
         weight_decay=plan.weight_decay,
         max_grad_norm=plan.max_grad_norm,
-        optim="adamw_torch_fused",
+        optim=environment.optimizer(plan.optimizer)[0],
         bf16=precision.name == "bfloat16",
         fp16=precision.name == "float16",
         use_cpu=device == "cpu",
@@ -164,12 +178,37 @@ def training_arguments(plan, folder: str, seed: int, precision: environment.Prec
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
-        report_to="none",
+        report_to="tensorboard" if plan.tensorboard else "none",
+        activation_checkpointing=plan.activation_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         remove_unused_columns=False,
         dataloader_pin_memory=device == "cuda",
         disable_tqdm=True,
         seed=seed,
     )
+
+
+def _loraplus(model, plan):
+    """AdamW with a higher learning rate for `B` than for `A` (Hayou et al. 2024), where the plan asks for it."""
+    if not getattr(plan, "loraplus_ratio", None):
+        return None
+    import torch
+    from peft.optimizers import create_loraplus_optimizer
+
+    return create_loraplus_optimizer(
+        model, torch.optim.AdamW, lr=plan.learning_rate, loraplus_lr_ratio=plan.loraplus_ratio, weight_decay=plan.weight_decay
+    )
+
+
+def _prepare_tensorboard(log_file: Path | None) -> None:
+    """Tells transformers where to write, beside the run's own log.
+
+    Raises:
+        LabError: tensorboard is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise LabError("tensorboard=true needs the package tensorboard: run `pip install tensorboard`, or leave it out; log.csv holds the same numbers.")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str((log_file.parent if log_file else Path("runs")) / "tensorboard")
 
 
 def _trainer_class():

@@ -55,12 +55,12 @@ def test_anywhere_else_is_local(nowhere):
     ],
 )
 def test_bfloat16_needs_capability_8_and_t5_never_gets_float16(capability, family, name):
-    assert environment._cuda_precision(capability, family).name == name
+    assert environment.cuda_precision(capability, family).name == name
 
 
 @pytest.mark.parametrize("has_bf16, name", [(True, "bfloat16"), (False, "float32")])
 def test_a_cpu_gets_bfloat16_only_with_instructions_for_it(has_bf16, name):
-    assert environment._cpu_precision(has_bf16).name == name
+    assert environment.cpu_precision(has_bf16).name == name
 
 
 @pytest.mark.parametrize("family, name", [("causal", "float16"), ("seq2seq", "float32")])
@@ -82,11 +82,11 @@ def test_either_kind_of_bfloat16_instruction_is_enough(monkeypatch, avx512, amx,
 @pytest.mark.parametrize(
     "precision, words",
     [
-        (environment._cuda_precision((9, 0), "causal"), ("9.0", "hardware")),
-        (environment._cuda_precision((7, 5), "causal"), ("7.5", "emulates bfloat16")),
-        (environment._cuda_precision((7, 5), "seq2seq"), ("7.5", "emulates bfloat16", "overflow in float16")),
-        (environment._cpu_precision(True), ("CPU", "bfloat16 instructions")),
-        (environment._cpu_precision(False), ("CPU", "no bfloat16 instructions", "slower")),
+        (environment.cuda_precision((9, 0), "causal"), ("9.0", "hardware")),
+        (environment.cuda_precision((7, 5), "causal"), ("7.5", "emulates bfloat16")),
+        (environment.cuda_precision((7, 5), "seq2seq"), ("7.5", "emulates bfloat16", "overflow in float16")),
+        (environment.cpu_precision(True), ("CPU", "bfloat16 instructions")),
+        (environment.cpu_precision(False), ("CPU", "no bfloat16 instructions", "slower")),
     ],
 )
 def test_the_reason_names_the_hardware_and_the_cause(precision, words):
