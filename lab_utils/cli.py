@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
 
     made = command("summarize", summarize, "summarize your own text with a trained model")
     made.add_argument("--run", dest="run_dir", metavar="DIR", required=True, help="a method's folder, e.g. runs/smollm2-everyday/lora")
+    made.add_argument("--model-dir", metavar="DIR", help="the base model's folder, where it was a local one")
     made.add_argument("file", metavar="FILE", nargs="?", help="a text file (default: what you type, ended by Ctrl-D)")
 
     made = command("publish", publish, "upload a trained adapter or model to the hub, with a model card")
@@ -234,6 +235,6 @@ def summarize(arguments) -> None:
         raise LabError(f"Cannot read '{arguments.file}' as UTF-8 text ({getattr(error, 'strerror', None) or error.reason}).") from error
     if not text.strip():
         raise LabError("There is no text to summarize: give a file, or type a conversation and end it with Ctrl-D.")
-    model, base = methods.restore(folder.parent, folder.name)
+    model, base = methods.restore(folder.parent, folder.name, arguments.model_dir)
     example = Example("yours", text.strip(), ("",))
     print(generation.summarize(model, base, [example], say=lambda line: None).predictions[0].prediction)

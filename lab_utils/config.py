@@ -122,9 +122,11 @@ class Adapter(Training):
     loraplus_ratio: Positive | None = None  # learning rate of B over that of A (Hayou et al. 2024, LoRA+)
 
     @model_validator(mode="after")
-    def _pissa_needs_exact_weights(self):
+    def _switches_go_together(self):
         if self.pissa and self.quantization != "none":
             raise ValueError("pissa takes singular vectors of exact weights; use quantization: none with it")
+        if self.dora and self.quantization == "int8":
+            raise ValueError("dora needs the norms of the weights, which int8 layers do not give; use quantization: nf4 or none with it")
         if self.loraplus_ratio and self.optimizer != "adamw":
             raise ValueError("loraplus_ratio works with optimizer: adamw")
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab_utils import cache, data, generation, metrics, models, runs, training
+from lab_utils import cache, config, data, generation, metrics, models, runs, training
 from lab_utils.config import Settings
 from lab_utils.environment import say
 from lab_utils.errors import LabError
@@ -98,13 +98,18 @@ def _publish(settings: Settings, record: runs.Run) -> None:
             say(str(error))
 
 
-def restore(run_dir: str | Path, method: str) -> tuple[Any, models.Base]:
-    """The trained model of a finished run, with its base, ready to summarize."""
+def restore(run_dir: str | Path, method: str, model_dir: str | None = None) -> tuple[Any, models.Base]:
+    """The trained model of a finished run, with its base, ready to summarize.
+
+    Args:
+        model_dir: the base's folder, where it was a local one: a record keeps no paths.
+    """
     finished = runs.read(run_dir, method)
     settings = Settings.model_validate(finished.record["config"])
-    if method == "full":
-        settings = settings.model_copy(update={"method": "zero_shot"})
-        source = settings.recipe.model.model_copy(update={"source": str(finished.folder / "model")})
-        settings = settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"model": source})})
+    source = str(finished.folder / "model") if method == "full" else model_dir or settings.recipe.model.source
+    if finished.record["model"]["source"] == "local folder" and method != "full" and model_dir is None:
+        raise LabError(f"This run's base was a local folder, '{source}', whose place the record does not keep: give it with --model-dir.")
+    recipe = config.changed(settings.recipe, model=settings.recipe.model.model_dump() | {"source": source})
+    settings = Settings(recipe=recipe, method="zero_shot" if method == "full" else method, seed=settings.seed)
     base = models.load(settings)
     return (base.model if method in ("full", "zero_shot") else models.load_adapter(base, finished.folder / "adapter")), base

@@ -202,7 +202,9 @@ def save_adapter(model, base: Base, folder: Path) -> None:
     described = base.describe()
     start = {"path_initial_model_for_weight_conversion": base.pissa_start.name} if base.pissa_start else {}
     model.peft_config["default"].base_model_name_or_path = described["source"]  # not this machine's cache folder
-    model.save_pretrained(folder, save_embedding_layers=False, **start)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Could not find a config file")  # peft looks for the base by the name above
+        model.save_pretrained(folder, save_embedding_layers=False, **start)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     (folder / BASE_FILE).write_text(json.dumps({key: described[key] for key in ("name", "fingerprint")}) + "\n", encoding="utf-8")
 

@@ -61,12 +61,19 @@ def build(kind: str, folder: Path) -> Path:
 
     tokenizer = _TOKENIZERS[kind]()
     architecture, number_format, shape, generation = _model(kind, tokenizer)
-    config_class = getattr(transformers, architecture).config_class
+    architecture = getattr(transformers, architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(KINDS.index(kind))
-        model = getattr(transformers, architecture)(config_class(**shape))
+        model = architecture(architecture.config_class(**shape))
+        if kind == "flan-t5":  # transformers ties every new T5; published checkpoints of FLAN-T5 hold an output layer of their own
+            model.lm_head.weight = torch.nn.Parameter(0.4 * torch.randn(shape["vocab_size"], shape["d_model"]))
     model.generation_config = transformers.GenerationConfig(**generation)
     model.to(getattr(torch, number_format)).save_pretrained(folder)
+    if kind == "flan-t5":  # and their configuration says so
+        path = folder / "config.json"
+        values = json.loads(path.read_text(encoding="utf-8")) | {"tie_word_embeddings": False}
+        del values["scale_decoder_outputs"]
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -119,14 +126,20 @@ def _model(kind: str, tokenizer) -> tuple[str, str, dict, dict]:
     ends = {"bos_token_id": bos, "eos_token_id": eos}
     if kind == "flan-t5":
         shape = {
-            "vocab_size": rounded, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1,
+            "vocab_size": rounded, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1,
             "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": pad, "pad_token_id": pad,
             "eos_token_id": eos, "initializer_factor": 0.4,
         }  # fmt: skip
         ends = {"decoder_start_token_id": pad, "eos_token_id": eos, "pad_token_id": pad}
         return "T5ForConditionalGeneration", "float32", shape, ends
     if kind == "phi":
-        own = {"vocab_size": rounded, "hidden_act": "gelu_new", "partial_rotary_factor": 0.5, "resid_pdrop": 0.1, "tie_word_embeddings": False}
+        own = {
+            "vocab_size": rounded,
+            "hidden_act": "gelu_new",
+            "partial_rotary_factor": 0.5,
+            "resid_pdrop": 0.1,
+            "tie_word_embeddings": False,
+        }
         return "PhiForCausalLM", "float16", decoder | own, ends
     if kind == "tinyllama":
         own = {"num_key_value_heads": 2, "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
