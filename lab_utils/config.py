@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -21,6 +22,12 @@ METHODS: tuple[str, ...] = get_args(MethodName)
 def _not_a_flag(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value
+
+
+def _a_hub_name(value: Any) -> Any:
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(value)):
+        raise ValueError("expected 'owner/name' as on the hub (a token is never a parameter: set HF_TOKEN)")
     return value
 
 
@@ -140,7 +147,7 @@ class Choice(Section):
 
 
 class Publishing(Section):
-    publish_to: str | None = None  # "owner/name" on the hub; None: nothing leaves this machine
+    publish_to: Annotated[str, BeforeValidator(_a_hub_name)] | None = None  # "owner/name"; the method is added; None: nothing leaves
     publish_merged: Flag = False  # the merged model instead of the adapter
 
 class Recipe(Section):
@@ -330,7 +337,7 @@ def _explain(model: type[Section], problem: dict) -> str:
         return f"'{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    if isinstance(given, str | int | float | bool):
+    if isinstance(given, str | int | float | bool) and path[-1:] != ["publish_to"]:  # which may be a token, pasted by mistake
         message += f", got {given!r}"
     return f"{where}: {message}"
 

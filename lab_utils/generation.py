@@ -64,7 +64,7 @@ def decoding(base: Base):
         do_sample=False,
         num_beams=1,
         max_new_tokens=base.settings.recipe.generation.max_new_tokens,
-        eos_token_id=base.tokenizer.eos_token_id,
+        eos_token_id=list(base.stops),
         pad_token_id=base.tokenizer.pad_token_id,
         decoder_start_token_id=base.model.config.decoder_start_token_id if base.family == "seq2seq" else None,
     )
@@ -95,7 +95,7 @@ def summarize(
             chosen = order[start : start + size]
             answers = _generate(model, base, [prompts[i] for i in chosen])
             for i, ids in zip(chosen, answers, strict=True):
-                found[i] = _prediction(base.tokenizer, examples[i], ids)
+                found[i] = _prediction(base, examples[i], ids)
             if time.perf_counter() - said > 10 and len(found) < len(order):
                 said = time.perf_counter()
                 left = (said - started) / len(found) * (len(order) - len(found))
@@ -107,7 +107,7 @@ def summarize(
 
 
 def _generate(model, base: Base, prompts: list[list[int]]) -> list[list[int]]:
-    """New token ids of each prompt, cut after the first EOS (which is kept).
+    """New token ids of each prompt, cut after the first one that ends an answer (which is kept).
 
     A decoder writes after the last position of every row, so its prompts are padded on the left; an encoder's on the right.
     """
@@ -119,14 +119,14 @@ def _generate(model, base: Base, prompts: list[list[int]]) -> list[list[int]]:
     with torch.no_grad(), base.precision.autocast(model.device.type):
         output = model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding(base))
     first_new = ids.shape[1] if base.family == "causal" else 1  # an encoder-decoder's output begins with its start token
-    eos = base.tokenizer.eos_token_id
     answers = []
     for row in output[:, first_new:].tolist():
-        answers.append(row[: row.index(eos) + 1] if eos in row else row)
+        end = next((i for i, token in enumerate(row) if token in base.stops), len(row))
+        answers.append(row[: end + 1])
     return answers
 
 
-def _prediction(tokenizer, example: Example, ids: list[int]) -> Prediction:
-    stopped = bool(ids) and ids[-1] == tokenizer.eos_token_id
-    text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+def _prediction(base: Base, example: Example, ids: list[int]) -> Prediction:
+    stopped = bool(ids) and ids[-1] in base.stops
+    text = base.tokenizer.decode(ids, skip_special_tokens=True).strip()
     return Prediction(example.id, text, example.references, len(ids) - stopped, stopped)

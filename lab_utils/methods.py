@@ -60,6 +60,8 @@ def save(model, base: models.Base, folder: Path) -> float:
     try:
         if full:
             model.to(base.precision.dtype)
+            model.config.use_cache = True  # Trainer switches it off
+            model.generation_config = generation.decoding(base)  # so that whoever loads it alone gets the answers scored here
             model.save_pretrained(target)
             base.tokenizer.save_pretrained(target)
         else:
@@ -92,7 +94,8 @@ def _publish(settings: Settings, record: runs.Run) -> None:
         from lab_utils import publish
 
         try:
-            address = publish.publish(runs.read(record.folder.parent, settings.method), wanted.publish_to, wanted.publish_merged)
+            name = f"{wanted.publish_to}-{settings.method}"
+            address = publish.publish(runs.read(record.folder.parent, settings.method), name, wanted.publish_merged)
             say(f"Published: {address}")
         except LabError as error:
             say(str(error))
@@ -107,8 +110,8 @@ def restore(run_dir: str | Path, method: str, model_dir: str | None = None) -> t
     finished = runs.read(run_dir, method)
     settings = Settings.model_validate(finished.record["config"])
     source = str(finished.folder / "model") if method == "full" else model_dir or settings.recipe.model.source
-    if finished.record["model"]["source"] == "local folder" and method != "full" and model_dir is None:
-        raise LabError(f"This run's base was a local folder, '{source}', whose place the record does not keep: give it with --model-dir.")
+    if finished.record["model"]["source"] in ("local folder", "local file") and method != "full" and model_dir is None:
+        raise LabError(f"This run's base was a {finished.record['model']['source']}, '{source}', whose place the record does not keep: give it with --model-dir.")
     recipe = config.changed(settings.recipe, model=settings.recipe.model.model_dump() | {"source": source})
     settings = Settings(recipe=recipe, method="zero_shot" if method == "full" else method, seed=settings.seed)
     base = models.load(settings)

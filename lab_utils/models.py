@@ -32,6 +32,7 @@ class Base:
     precision: environment.Precision
     checkpoint: str  # fingerprint of the weights as they lie on disk: the same for every quantization
     parameters: int
+    stops: tuple[int, ...] = ()  # token ids that end an answer: EOS, and the turn ends that the checkpoint itself names
     pissa_start: Any = None  # temporary folder with the first A and B, which a saved PiSSA adapter must be told apart from
 
     @property
@@ -50,7 +51,7 @@ class Base:
 
     def describe(self) -> dict:
         spec = self.settings.recipe.model
-        source = "local folder" if Path(spec.source).is_dir() else spec.source
+        source = "local folder" if Path(spec.source).is_dir() else "local file" if Path(spec.source).is_file() else spec.source
         return {"name": spec.label, "source": source, "fingerprint": self.checkpoint, "parameters": self.parameters}
 
 
@@ -84,11 +85,19 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
     if quantization != "none":
         _keep_gradients_through_4bit_layers(model)
         _keep_t5_output_projections_exact(model)
+    named = model.generation_config.eos_token_id
     model.generation_config = GenerationConfig()  # a checkpoint's own sampling or penalties would slip into our decoding
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     model.requires_grad_(settings.method == "full")
-    return Base(model, tokenizer, settings, precision, checkpoint_fingerprint(Path(folder)), _count_of_base(model))
+    stops = _stops(tokenizer, named)
+    return Base(model, tokenizer, settings, precision, checkpoint_fingerprint(Path(folder)), _count_of_base(model), stops)
+
+
+def _stops(tokenizer, named: int | list[int] | None) -> tuple[int, ...]:
+    """EOS first, then what else the checkpoint stops at, pad left out: with pad among them, answers can come out empty."""
+    more = named if isinstance(named, list) else [] if named is None else [named]
+    return tuple(dict.fromkeys([tokenizer.eos_token_id, *(i for i in more if i != tokenizer.pad_token_id)]))
 
 
 def quantization_config(quantization: str, precision: environment.Precision):

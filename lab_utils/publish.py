@@ -139,7 +139,7 @@ def _introduction(record: dict, merged: bool) -> str:
     else:
         what = f"{name} with a {method} adapter merged into it ({share})" if merged else f"A {method} adapter for {name} ({share})"
     return (
-        f"{what}, to summarize documents like those of {_words(record['data']['name'])}. Made in the Summarization Fine-Tuning Lab, "
+        f"{what}, to summarize documents like those in '{_words(record['data']['name'])}'. Made in the Summarization Fine-Tuning Lab, "
         "a course: it shows what a training method does, and nobody tested it for anything else. "
         "This card was written from the record of the run, the file `run.json` here."
     )
@@ -182,7 +182,7 @@ document = "..."
 inputs = {inputs}
 
 model.eval()
-model.generation_config = GenerationConfig(
+{holder}.generation_config = GenerationConfig(  # instead of the base model's own
     do_sample=False,
     max_new_tokens={limit},
     eos_token_id=tokenizer.eos_token_id,
@@ -207,7 +207,8 @@ def _code(record: dict, whole: bool, name: str) -> str:
         options = f", revision={_string(recipe['model']['revision'])}{options}"
     if quantization != "none":
         options += f", quantization_config=BitsAndBytesConfig({_QUANTIZED[quantization].format(precision=precision)})"
-    loading = _WHOLE if whole else _LAB_ADAPTER if _is_prepared_by_the_lab(source) else _ADAPTER
+    by_lab = _is_prepared_by_the_lab(source)
+    loading = _WHOLE if whole else _LAB_ADAPTER if by_lab else _ADAPTER
     return loading.format(
         auto="AutoModelForCausalLM" if causal else "AutoModelForSeq2SeqLM",
         name=_string(name),
@@ -217,6 +218,7 @@ def _code(record: dict, whole: bool, name: str) -> str:
         tokenizer="NAME" if on_hub else base,
     ) + _GENERATE.format(
         inputs=_inputs(recipe["prompt"]),
+        holder="model" if whole else "base.model" if by_lab else "base",  # peft hands generation over to the model inside
         limit=recipe["generation"]["max_new_tokens"],
         start="" if causal else "\n    decoder_start_token_id=model.config.decoder_start_token_id,",
         new='[inputs["input_ids"].shape[1] :]' if causal else "",
@@ -603,7 +605,7 @@ def publish(finished: Finished, to: str, merged: bool = False) -> str:
 
     if not isinstance(to, str) or not _hub_id(to):
         given = "a token" if str(to).startswith("hf_") else repr(to)
-        raise LabError(f"publish_to takes owner/name: your user name on the hub, and a name of letters, digits, '-', '_', '.'; got {given}.")
+        raise LabError(f"publish_to takes owner/name: your user name on the hub and a name made of letters, digits, - _ or .; got {given}.")
     folder = prepare(finished, merged, to)
     ready = f"the files are ready in {_place(folder)}"
     if constants.HF_HUB_OFFLINE:

@@ -1,33 +1,55 @@
-"""Writes the README's tables and figure from the recorded runs under lab_utils/recorded: no figure there is typed by hand."""
+"""Writes the README's tables and figures from the recorded runs under lab_utils/recorded: no figure there is typed by hand."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import shutil
 from pathlib import Path
 
-from lab_utils import comparison, config, data, report, runs
+from lab_utils import cli, comparison, config, report, runs
 from lab_utils.training import duration
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = Path(__file__).parent / "recorded"
-RECIPE = "smollm2-everyday"
-FIGURE = RECORDED / RECIPE / "scores.png"
+RECIPES = ("smollm2-everyday", "smollm2-dialogsum")
 
 
-def _systems() -> list[comparison.Line]:
-    corpus = data.load(config.load_recipe(RECIPE).data)
-    return comparison.lines(runs.read_all(RECORDED / RECIPE), {e.id: e.document for e in corpus.test})
+def keep(run_dir: str | Path, recipe: str, data_dir: str | None = None) -> None:
+    """Copies what a run directory's results rest on into lab_utils/recorded: records, logs, and scores by document.
+
+    No text of the data goes along: it may not be ours to pass on.
+    """
+    target = RECORDED / recipe
+    finished = runs.read_all(run_dir)
+    for run in finished:
+        (target / run.method).mkdir(parents=True, exist_ok=True)
+        for name in ("run.json", "log.csv"):
+            if (run.folder / name).is_file():
+                shutil.copy(run.folder / name, target / run.method / name)
+    lines = comparison.lines(finished, {e.id: e.document for e in cli.test_examples(run_dir, data_dir) or []} or None)
+    scores = {line.name: [{key: value if key == "id" else round(value, 4) for key, value in row.items()} for row in line.rows] for line in lines}
+    kept = {"references": max(len(p.references) for p in finished[0].predictions), "lines": scores}
+    runs.write_text(target / "scores.json", json.dumps(kept) + "\n")
+
+
+def systems(recipe: str) -> tuple[list[comparison.Line], int]:
+    """The recorded lines of a recipe, and how many references its documents have."""
+    kept = json.loads((RECORDED / recipe / "scores.json").read_text(encoding="utf-8"))
+    runs_by_name = {}
+    for method in config.METHODS:
+        path = RECORDED / recipe / method / "run.json"
+        if path.is_file():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            runs_by_name[comparison.METHOD_NAMES[method]] = runs.Finished(method, record, [], path.parent)
+    return [comparison.Line(name, rows, runs_by_name.get(name)) for name, rows in kept["lines"].items()], kept["references"]
 
 
 def blocks() -> dict[str, str]:
     """The text of each generated block by its name."""
-    systems = _systems()
-    return {
-        "results": "\n\n".join([_results(systems), _conditions(systems), _findings(systems)]),
-        "search": _search(),
-        "recipes": _recipes(),
-    }
+    results = {f"results {recipe}": _results(recipe) for recipe in RECIPES}
+    return results | {"search": _search(), "recipes": _recipes(), "systems": _systems()}
 
 
 def _table(rows: list[dict]) -> str:
@@ -36,26 +58,29 @@ def _table(rows: list[dict]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _results(systems) -> str:
-    return _table(comparison.table(systems))
+def _results(recipe: str) -> str:
+    lines, references = systems(recipe)
+    rows = comparison.table(lines)
+    if references == 1:
+        for row in rows:
+            del row["ROUGE-1, best reference"]
+    return "\n\n".join([_table(rows), _conditions(recipe, lines, references), "\n".join(f"- {s}" for s in comparison.findings(lines))])
 
 
-def _conditions(systems) -> str:
-    record = next(s.run.record for s in systems if s.run)
-    trained = next(s.run.record for s in systems if s.run and "training" in s.run.record)["training"]
-    minutes = config.load_recipe(RECIPE).minutes
-    protocol = record["metrics"]["protocol"]
+def _conditions(recipe: str, lines: list[comparison.Line], references: int) -> str:
+    record = next(line.run.record for line in lines if line.run)
+    trained = next(line.run.record for line in lines if line.run and "training" in line.run.record)["training"]
+    protocol, data = record["metrics"]["protocol"], record["config"]["recipe"]["data"]
+    held_out = "dialogues of the validation split (the test split was not used)" if data.get("test_from") == "validation" else "test dialogues"
+    several = f"the first three columns are means over {references} references; " if references > 1 else "one reference a dialogue; "
+    minutes = config.load_recipe(recipe).minutes
     return (
-        f"{record['model']['name']}, {record['data']['test']} test dialogues, {trained['examples']} training dialogues seen once in "
+        f"{record['model']['name']}, {record['data']['test']} {held_out}, {trained['examples']:,} training dialogues seen once in "
         f"{trained['steps']} steps, seed {record['seed']}. ROUGE by {protocol['package']} with stemmer, {protocol['measure']}; "
-        "the first three columns are means over three references; brackets are 95% bootstrap intervals over dialogues. "
-        f"Machine: {record['environment']['device']}, "
-        f"{record['environment']['precision']} products. All five notebooks: {duration(minutes * 60)}."
+        f"{several}brackets are 95% bootstrap intervals over dialogues. Machine: {record['environment']['device']}, "
+        f"{record['environment']['precision']} products."
+        + (f" All five notebooks: {duration(minutes * 60)}." if minutes else "")
     )
-
-
-def _findings(systems) -> str:
-    return "\n".join(f"- {sentence}" for sentence in comparison.findings(systems))
 
 
 def _search() -> str:
@@ -67,12 +92,32 @@ def _search() -> str:
 
 
 def _recipes() -> str:
+    from lab_utils import plan
+
     rows = []
     for name in config.recipe_names():
-        r = config.load_recipe(name)
-        minutes = f"{r.minutes:g}" if r.minutes else "not measured"
-        rows.append({"recipe": f"`{name}`", "what it is": r.title, "methods": ", ".join(r.methods), "minutes": minutes})
+        recipe = config.load_recipe(name)
+        plans = {method: plan.make(config.resolve(name, method), plan.T4) for method in recipe.methods}
+        smallest = plans[recipe.methods[-1]]
+        row = {
+            "recipe": f"`{name}`",
+            "what it is": recipe.title,
+            "methods": ", ".join(recipe.methods),
+            "parameters": f"{smallest.parameters:,}",
+            "on a T4, planned GB": ", ".join(f"{method} {made.peak_gb:.1f}" for method, made in plans.items()),
+            "minutes": f"{recipe.minutes:g}" if recipe.minutes else "not measured here",
+        }
+        rows.append(row)
     return _table(rows)
+
+
+def _systems() -> str:
+    parts = []
+    for name in config.recipe_names():
+        recipe = config.load_recipe(name)
+        if recipe.notes:
+            parts.append("\n".join([f"**`{name}`** {recipe.title}", "", *(f"- {note}" for note in recipe.notes)]))
+    return "\n\n".join(parts)
 
 
 def filled(text: str) -> str:
@@ -86,10 +131,17 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m lab_utils.readme", description="write the README's tables from the recorded runs")
+    arguments.add_argument("--keep", metavar="RUN_DIR", help="first record this run directory's results")
+    arguments.add_argument("--recipe", help="under this recipe's name")
+    arguments.add_argument("--data-dir", help="the run's own data, where it was a folder")
+    given = arguments.parse_args()
+    if given.keep:
+        keep(given.keep, given.recipe, given.data_dir)
     path = ROOT / "README.md"
     path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
-    systems = _systems()
-    report.figures(systems)["scores"].save(FIGURE)
+    for recipe in RECIPES:
+        report.figures(systems(recipe)[0])["scores"].save(RECORDED / recipe / "scores.png")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
     config = settings.model_dump()
     for section in ("model", "data"):  # a folder's name is enough; its place on this machine is nobody's business
         source = config["recipe"][section]["source"]
-        config["recipe"][section]["source"] = Path(source).name if Path(source).is_dir() or Path(source).is_absolute() else source
+        config["recipe"][section]["source"] = Path(source).name if Path(source).exists() or Path(source).is_absolute() else source
     run.add(
         schema=SCHEMA,
         status="stopped",

@@ -15,10 +15,11 @@
 # |---|---|
 # | **You will** | look inside a training row, compute the loss by hand, predict the memory, write the training loop yourself, then train with the Trainer and score the result |
 # | **You will learn** | what is supervised and why the end token is, where 16 bytes a parameter go, why weights are kept in float32, and how to read loss curves |
-# | **You need** | notebook 1 if possible, for the mark to beat; no GPU, no network, no token |
-# | **Time** | about 4 minutes on 2 CPU cores without GPU |
+# | **You need** | notebook 1 if possible, for the mark to beat; with the default recipe no GPU, no network, no token |
+# | **Time** | about 4 minutes with the default recipe on 2 CPU cores without GPU |
 #
-# In the parameters cell `None` means: as the recipe says. The last three only change the side experiments.
+# In the parameters cell `None` means: as the recipe says. The last three only change the side experiments. A recipe whose model is too large for full
+# fine-tuning says so in one sentence, with the memory that it would take.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -41,27 +42,36 @@ bootstrap.ensure()
 recipe = "smollm2-everyday"  # which model, data, prompt and budgets
 run_dir = "runs/smollm2-everyday"  # where records go
 seed = 0
+model = None  # another model: a hub id
 model_dir = None  # a folder with another model
-data_dir = None  # a folder with train.jsonl, validation.jsonl, test.jsonl
-train_examples = None  # how many training dialogues
-validation_examples = None  # how many validation dialogues
-test_examples = None  # how many test dialogues
+data = None  # other data: a hub id
+data_dir = None  # a folder (train, validation, test files) or one CSV, JSONL or Parquet file
+document_column = None  # the column of your documents; None: document, dialogue, article or text
+summary_column = None  # the column of your summaries; None: references, summary1, summary or highlights
+test_from = None  # "validation" where the data has no test split
+train_examples = None  # how many training documents
+validation_examples = None  # how many validation documents
+test_examples = None  # how many test documents
 learning_rate = None
-epochs = None  # how often each training dialogue is seen
+epochs = None  # how often each training document is seen
 batch_size = None  # examples for one change of the weights
 micro_batch = None  # examples in memory at one time
+publish_to = None  # "owner/name": upload the result to the hub
 hand_steps = 3  # steps of the loop that we write by hand
-check_examples = 4  # short dialogues for the small checks, at least 2
+check_examples = 4  # short documents for the small checks, at least 2
 short_limit = 40  # a document limit, in tokens, small enough to see what is cut
 
 # %%
-from lab_utils import comparison, config, data, memory, methods, metrics, models, plots, runs, significance, training
+from lab_utils import comparison, config, memory, methods, metrics, models, plots, runs, significance, training
+from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
-    recipe, "full", seed, model_dir=model_dir, data_dir=data_dir, train_examples=train_examples, validation_examples=validation_examples,
+    recipe, "full", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
+    summary_column=summary_column, test_from=test_from, train_examples=train_examples, validation_examples=validation_examples,
     test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
+    publish_to=publish_to,
 )  # fmt: skip
-corpus = data.load(settings.recipe.data)
+corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 mark = runs.read(run_dir, "zero_shot") if runs.status_of(run_dir, "zero_shot") == "finished" else None
 as_text = "ROUGE-1 {mean:.1f}, 95% interval {low:.1f} to {high:.1f}".format
@@ -71,17 +81,20 @@ print("The mark to beat:", as_text(**mark.record["metrics"]["rouge1"]) if mark e
 with memory.Peak() as idle:  # what this process holds before there is a model; we need it later
     pass
 base = models.load(settings)
-short = sorted(corpus.train, key=lambda e: len(e.document))  # shortest dialogues first, for quick experiments
-print(f"{base.parameters:,} parameters; {len(corpus.train)} dialogues to train on, {len(corpus.validation)} to validate.")
+short = sorted(corpus.train, key=lambda e: len(e.document))  # shortest documents first, for quick experiments
+print(f"{base.parameters:,} parameters; {len(corpus.train):,} documents to train on, {len(corpus.validation):,} to validate.")
+print(f"{base.precision.name} products: {base.precision.reason}")
 
 # %% [markdown]
 # ## What a training row is
 #
 # A row is a **prompt**, the same as in notebook 1, followed by the **answer** we want. Every token has a **label**: the token the model should have
-# predicted there. In the prompt the label is `IGNORED` (-100), which the loss skips. We teach the model to write summaries, not to write dialogues.
+# predicted there. In the prompt the label is `IGNORED` (-100), which the loss skips. We teach the model to write summaries, not to write documents.
 #
-# We print the prompt of one short row, then the labels: a dot for each ignored one, brackets around the others. (In an encoder-decoder the encoder
-# reads the prompt and has no labels at all; we draw dots there too.)
+# A decoder-only model reads prompt and answer in one row. In an encoder-decoder they are two rows: the encoder reads the prompt, the **source**, which
+# has no labels at all; the decoder writes the answer, the **target**.
+#
+# We print the prompt of one short row, then the labels: a dot for each ignored one or token of a source, brackets around the others.
 #
 # **Predict:** which tokens stand in brackets? What is the very last one?
 
@@ -129,8 +142,8 @@ shown = pd.DataFrame(pairs[:4] + pairs[-2:], columns=["reads last", "must predic
 shown.map(lambda token: repr(base.tokenizer.decode([token])))
 
 # %% [markdown]
-# The first prediction is made at the last token of the prompt. (An encoder-decoder has a start token for this.) The last prediction is the end token,
-# made after the last word or mark of the summary.
+# The first prediction is made at the last token of the prompt, or, in an encoder-decoder, at a start token that stands before the target. The last
+# prediction is the end token, made after the last word or mark of the summary.
 #
 # ## The loss by hand
 #
@@ -218,9 +231,9 @@ plots.stacked({"predicted": parts}).save(run.figures / "memory_predicted.png")
 #
 # Training is five lines, repeated: loss, gradients, step, forget the gradients, look. `AdamW` is Adam with weight decay kept apart from the gradient
 # (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"); `fused` only makes it faster. `autocast` runs the matrix products in the
-# number format named at the top.
+# number format named where the model was loaded.
 #
-# To be quick we take one micro-batch of dialogues, cut to `short_limit`, and use the same ones at every step.
+# To be quick we take one micro-batch of documents, cut to `short_limit`, and use the same ones at every step.
 #
 # **Predict:** what will the loss do?
 
@@ -240,7 +253,7 @@ for step in range(1, hand_steps + 1):
 del optimizer, loss, total  # frees the moments
 
 # %% [markdown]
-# It should fall: the model is learning these few dialogues. Whether it learns to *summarize* cannot be seen here.
+# It should fall: the model is learning these few documents. Whether it learns to *summarize* cannot be seen here.
 #
 # Our loop has changed the model in memory. A **fingerprint** is a hash over all weights.
 #
@@ -313,10 +326,10 @@ del whole, first, second  # large, and memory will be measured
 # - **clipping:** a gradient longer than `max_grad_norm` is shortened (Pascanu et al. 2013, "On the difficulty of training recurrent neural networks"),
 # - **grouping:** rows of similar length share a batch, so that little is padded,
 # - **a seed:** the same order of examples in every run,
-# - **a log** with one row per step, and the loss on validation dialogues, which are never trained on,
+# - **a log** with one row per step, and the loss on validation documents, which are never trained on,
 # - **a stop** when a loss is not a number.
 #
-# **Predict:** the number of steps is training dialogues × epochs / `batch_size`. How many? Will the validation loss fall?
+# **Predict:** the number of steps is training documents × epochs / `batch_size`, rounded up. How many? Will the validation loss fall?
 
 # %%
 from lab_utils import generation
@@ -324,7 +337,7 @@ from lab_utils import generation
 story = corpus.test[0]
 untrained = generation.summarize(base.model, base, [story]).predictions[0]  # kept for later
 run.add(data=corpus.describe(), model=base.describe())
-print(f"{len(corpus.train)} dialogues; {settings.training}")
+print(f"{len(corpus.train):,} documents; {settings.training}")
 history = methods.train(base.model, base, corpus, run)
 
 # %% [markdown]
@@ -335,6 +348,7 @@ history = methods.train(base.model, base, corpus, run)
 # The three parts of the ledger must be in the measured peak. So must everything else that lives in memory at the same time:
 #
 # - **activations:** results of each layer that are kept until the backward pass needs them. They grow with `micro_batch` and with text length.
+#   (With `activation_checkpointing` few are kept, and the backward pass computes the others again.)
 # - with 16-bit products, a **16-bit copy** of the weights during each step,
 # - on a CPU, **Python** and its libraries, and memory that earlier cells have not given back. (On a GPU only tensors are counted.)
 #
@@ -354,9 +368,9 @@ plots.stacked({"predicted": parts, "measured": measured}).save(run.figures / "me
 #
 # ## Read the loss curves
 #
-# The thin line jumps: every step sees other dialogues, and some are harder. The points do not: they are always the same validation dialogues.
+# The thin line jumps: every step sees other documents, and some are harder. The points do not: they are always the same validation documents.
 #
-# **Predict:** what would the two curves look like if the model learnt its training dialogues by heart?
+# **Predict:** what would the two curves look like if the model learnt its training documents by heart?
 
 # %%
 import math
@@ -375,7 +389,7 @@ plots.losses({"full": history.log}).save(run.figures / "losses.png")
 #
 # ## Before and after
 #
-# Loss is not quality. We summarize all test dialogues and read the one we know first.
+# Loss is not quality. We summarize all test documents and read the one we know first.
 #
 # **Predict:** what will change more, the facts or the manner?
 
@@ -387,12 +401,12 @@ for name, p in [("before", untrained), ("after", ours.predictions[0])]:
 print("reference:", story.references[0])
 
 # %% [markdown]
-# Compare length and manner with the reference. Then check every name and fact against the dialogue: sounding right and being right are two things.
+# Compare length and manner with the reference. Then check every name and fact against the document: sounding right and being right are two things.
 #
 # ## The test scores
 #
-# Two overlapping intervals do not settle whether training helped. Both methods summarized the *same* dialogues, so we take the difference dialogue by
-# dialogue and resample those. Dialogues that are hard for both then cancel out.
+# Two overlapping intervals do not settle whether training helped. Both methods summarized the *same* documents, so we take the difference document by
+# document and resample those. Documents that are hard for both then cancel out.
 #
 # **Predict:** how many points of ROUGE-1 did training bring, and does the interval of the difference exclude 0?
 
@@ -407,7 +421,7 @@ else:
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %% [markdown]
-# If the interval excludes 0, another draw of dialogues would hardly turn the result around. If it contains 0, we have not shown a difference; we have
+# If the interval excludes 0, another draw of documents would hardly turn the result around. If it contains 0, we have not shown a difference; we have
 # not shown that there is none either. `predictions.jsonl` holds the summaries, and notebook 5 reads them again.
 #
 # ## The ledger so far
@@ -419,6 +433,30 @@ pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %%
 pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
+
+# %% [markdown]
+# ## Your own text
+#
+# Put a text of your own between the quotes, of the kind that the model was trained on. Later, in a terminal:
+# `lab summarize --run runs/smollm2-everyday/full my_text.txt` (with your own run directory).
+#
+# With `publish_to = "owner/name"` in the parameters cell, the trained model is uploaded to the hub as a public repository when its test is over, with
+# a card made from the record: base, data and its licence, settings, scores with their protocol. No document and no reference goes with it. The token
+# comes from the environment (`HF_TOKEN` or a login) or from Colab's or Kaggle's secrets. It is never a parameter, since parameters are saved in
+# notebooks.
+#
+# **Predict:** which of your facts will the summary keep? Which will it get wrong?
+
+# %%
+from lab_utils.data import Example
+
+mine = """
+Ana: Are you still coming on Saturday?
+Ben: Yes, but the early train is sold out. I arrive at two.
+Ana: Then we'll have a late lunch. Shall I make the soup you liked?
+Ben: Please! I'll bring bread and something sweet.
+"""
+print(generation.summarize(base.model, base, [Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
 
 # %% [markdown]
 # ## In this notebook we have

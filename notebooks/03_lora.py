@@ -16,7 +16,7 @@
 # | **You will** | build a LoRA layer in ten lines, compare it with peft's, train the whole model through adapters, save, load and merge them, and try other ranks |
 # | **You will learn** | what a low-rank update is, how to count its parameters, what it saves in memory and on disk, and what it does not save |
 # | **You need** | notebooks 01 and 02 (this one also runs without their records, but then has nothing to compare with) |
-# | **Time** | about 4 minutes on 2 CPU cores without GPU |
+# | **Time** | about 4 minutes with the default recipe on 2 CPU cores without GPU |
 #
 # Full fine-tuning writes a new copy of every weight. LoRA (Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models") keeps the old weights
 # and learns a small correction beside them.
@@ -42,43 +42,53 @@ bootstrap.ensure()
 recipe = "smollm2-everyday"  # which model, data, prompt and budgets
 run_dir = "runs/smollm2-everyday"  # where records go
 seed = 0
+model = None  # another model: a hub id
 model_dir = None  # a folder with another model
-data_dir = None  # a folder with train.jsonl, validation.jsonl, test.jsonl
-train_examples = None  # how many training dialogues
-validation_examples = None  # how many validation dialogues
-test_examples = None  # how many test dialogues
+data = None  # other data: a hub id
+data_dir = None  # a folder (train, validation, test files) or one CSV, JSONL or Parquet file
+document_column = None  # the column of your documents; None: document, dialogue, article or text
+summary_column = None  # the column of your summaries; None: references, summary1, summary or highlights
+test_from = None  # "validation" where the data has no test split
+train_examples = None  # how many training documents
+validation_examples = None  # how many validation documents
+test_examples = None  # how many test documents
 learning_rate = None
-epochs = None  # how often each training dialogue is seen
+epochs = None  # how often each training document is seen
 batch_size = None  # examples for one change of the weights
 micro_batch = None  # examples in memory at one time
 rank = None  # r: rows of A, columns of B
 alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
-target_modules = None  # a list of layer names such as ["q_proj", "v_proj"], or "all-linear"
-merge_dialogues = 2  # test dialogues on which merging is checked
+target_modules = None  # "all-linear", "attention", "query-value", or a list of layer names such as ["q_proj", "v_proj"]
+publish_to = None  # "owner/name": upload the result to the hub
+merge_documents = 2  # test documents on which merging is checked
 sweep_ranks = [2, 32]  # ranks of the small experiment at the end
 sweep_steps = 4  # its optimizer steps for each rank
-sweep_validation = 8  # its validation dialogues
+sweep_validation = 8  # its validation documents
 
 # %%
 import gc
+import warnings
 
 import pandas as pd
 import torch
 
-from lab_utils import comparison, config, data, environment, generation, memory, methods, metrics, models, plots, report, runs, training
+from lab_utils import comparison, config, environment, generation, memory, methods, metrics, models, plots, report, runs, training
+from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
-    recipe, "lora", seed, model_dir=model_dir, data_dir=data_dir, train_examples=train_examples, validation_examples=validation_examples,
+    recipe, "lora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
+    summary_column=summary_column, test_from=test_from, train_examples=train_examples, validation_examples=validation_examples,
     test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
-    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules,
+    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, publish_to=publish_to,
 )  # fmt: skip
 plan = settings.training
-corpus = data.load(settings.recipe.data)
+stored = {"none": "unquantized", "int8": "in int8", "nf4": "in 4 bits"}[settings.quantization]
+corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 base = models.load(settings)
 run.add(data=corpus.describe(), model=base.describe())
-print(f"{settings.recipe.model.label}: {base.parameters:,} parameters")
+print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, stored {stored}; {base.precision.name} products")
 print(f"rank {plan.rank}, alpha {plan.alpha:g}, dropout {plan.dropout:g}, target modules {plan.target_modules}, learning rate {plan.learning_rate:g}")
 
 # %% [markdown]
@@ -127,8 +137,8 @@ print(f"full update: {full:,} parameters; rank {plan.rank}: {low:,}, that is {lo
 #
 # `A` starts random, `B` at zero. (Both at zero would never move: the gradient of each is multiplied by the other.)
 #
-# We put it around a float32 copy of the largest layer; a bias, if there is one, is left out. **Predict:** how far is the output from that of the plain
-# layer? And after we fill `B` with small random numbers?
+# We put it around a float32 copy of the largest layer, without its bias. (Weights that are stored in fewer bits are unpacked for this.) **Predict:**
+# how far is the output from that of the plain layer? And after we fill `B` with small random numbers?
 
 # %%
 class LoRA(torch.nn.Module):
@@ -144,8 +154,10 @@ class LoRA(torch.nn.Module):
         return self.linear(x) + self.scale * (x @ self.A.T) @ self.B.T
 
 # %%
+from peft.utils.integrations import dequantize_module_weight
+
 linear = torch.nn.Linear(n_in, n_out, bias=False)
-linear.weight = torch.nn.Parameter(linears[largest].weight.detach().float())
+linear.weight = torch.nn.Parameter(dequantize_module_weight(linears[largest]).detach().float())
 mine, x = LoRA(linear, plan.rank, plan.alpha), torch.randn(4, n_in, device=linear.weight.device)
 assert torch.equal(mine(x), linear(x))
 print(f"B = 0:     largest change {(mine(x) - linear(x)).abs().max():.3f}")
@@ -175,15 +187,16 @@ print(f"largest difference between peft and ours: {(mine(x) - theirs(x)).abs().m
 #
 # ## Attach it to the whole model
 #
-# First we note where we start: the base's answer to our dialogue, and the fingerprint of its weights. Then `models.attach_lora` calls peft with the
-# recipe's rank, alpha and target modules. `all-linear` means every linear layer except the output layer.
+# First we note where we start: the base's answer to our document, and the fingerprint of its weights. Then `models.attach_lora` calls peft with the
+# recipe's rank, alpha and **target modules**. `all-linear` means every linear layer except the output layer; `attention` and `query-value` mean those
+# layers of the attention, whatever their names are in this model.
 #
 # **Predict:** how many trainable parameters will there be? Add up `r * (n_in + n_out)` over the layers that are hit.
 
 # %%
-def answer(model, base):
-    """The summary of the story dialogue."""
-    return generation.summarize(model, base, [story]).predictions[0].prediction
+def answer(network, base):
+    """The summary of the story document."""
+    return generation.summarize(network, base, [story]).predictions[0].prediction
 
 
 story = corpus.test[0]
@@ -191,16 +204,17 @@ answer_before, fingerprint_before = answer(base.model, base), models.fingerprint
 print(f"reference: {story.references[0]}\nthe base:  {answer_before}")
 
 # %%
-model = models.attach_lora(base)
-hit = [name.removeprefix("base_model.model.") for name, m in model.named_modules() if hasattr(m, "lora_A")]
+peft_model = models.attach_lora(base)
+hit = [name.removeprefix("base_model.model.") for name, m in peft_model.named_modules() if hasattr(m, "lora_A")]
 print(pd.Series([name.split(".")[-1] for name in hit]).value_counts(sort=False).to_string(), "\n")
-predicted, counted = plan.rank * sum(sum(shapes[name]) for name in hit), models.trainable_parameters(model)
+predicted, counted = plan.rank * sum(sum(shapes[name]) for name in hit), models.trainable_parameters(peft_model)
 print(f"{len(hit)} layers; trainable parameters: predicted {predicted:,}, counted {counted:,}")
 print(f"share of all parameters: {counted / (base.parameters + counted):.2%}")
 assert predicted == counted
 
 # %% [markdown]
-# The formula is exact. It needs shapes only, so we can compare choices without building them.
+# The formula is exact. It needs shapes only, so we can compare choices without building them. An encoder-decoder has attention in three places: in the
+# encoder, in the decoder, and from the decoder to the encoder's output.
 #
 # Hu et al. adapted attention matrices only, mostly query and value. Dettmers et al. (2023, "QLoRA: Efficient Finetuning of Quantized LLMs") found that
 # adapters on all linear layers were needed to match full fine-tuning, and that the rank mattered little.
@@ -208,7 +222,7 @@ assert predicted == counted
 # **Predict:** how much smaller is an adapter on the query and value layers alone?
 
 # %%
-query_value = [name for name in shapes if name.split(".")[-1][0] in "qv"]  # q_proj and v_proj, or q and v in T5
+query_value = [name for name in shapes if name.split(".")[-1][0] in "qv"]  # q_proj and v_proj; in T5, q and v
 rows = {}
 for label, chosen in [("query and value", query_value), ("all linear layers", shapes)]:
     for r in (1, plan.rank):
@@ -221,16 +235,20 @@ pd.DataFrame(rows).T
 # ## What does it save in memory?
 #
 # Full fine-tuning holds 16 bytes for each weight: the weight, its gradient and Adam's two moments, all in float32. Here a frozen weight costs its
-# storage alone, 2 bytes in a 16-bit format or 4 in float32. Only the adapter pays 16.
+# storage alone: 4 bytes in float32, 2 in a 16-bit format, 1 in int8, about half a byte in 4 bits. Only the adapter pays 16.
+#
+# A quantized base is a mixture: its linear layers are stored in few bits, the rest is not (notebook 4 looks into that). So we add up what each frozen
+# weight really occupies.
 #
 # **Predict:** the total for full fine-tuning and for LoRA, from the two parameter counts above.
 
 # %%
-storage = base.precision.name if settings.quantization == "none" else settings.quantization
-by_hand = (base.parameters * memory.WEIGHT_BYTES[storage] + 16 * counted) / 1e9
-ledgers = {"full": memory.ledger(base.parameters, base.parameters), "lora": memory.ledger(base.parameters, counted, storage)}
-assert abs(ledgers["lora"].total - by_hand) < 1e-9
-print(f"full fine-tuning {ledgers['full'].total:.4f} GB; LoRA, base in {storage}: {by_hand:.4f} GB")
+frozen = sum(p.numel() * p.element_size() for p in base.model.parameters() if not p.requires_grad) / 1e9
+adapter = memory.ledger(counted, counted)
+lora = memory.Ledger(frozen + adapter.weights, adapter.gradients, adapter.optimizer)
+assert abs(lora.total - frozen - 16 * counted / 1e9) < 1e-9
+ledgers = {"full": memory.ledger(base.parameters, base.parameters), "lora": lora}
+print(f"full fine-tuning {ledgers['full'].total:.4f} GB; LoRA, base stored {stored}: {lora.total:.4f} GB")
 bars = {plots.METHOD_NAMES[m]: {"weights": g.weights, "gradients": g.gradients, "Adam's moments": g.optimizer} for m, g in ledgers.items()}
 plots.stacked(bars).save(run.figures / "memory_predicted.png")
 
@@ -240,8 +258,8 @@ plots.stacked(bars).save(run.figures / "memory_predicted.png")
 #
 # ## Train
 #
-# The loss, the masking and the loop are those of notebook 2. The learning rate is higher: about ten times that of full fine-tuning is usual (Schulman
-# et al. 2025, "LoRA Without Regret").
+# The loss, the masking and the loop are those of notebook 2. The best learning rate is higher: usually about ten times that of full fine-tuning
+# (Schulman et al. 2025, "LoRA Without Regret").
 #
 # **Predict:**
 #
@@ -249,7 +267,7 @@ plots.stacked(bars).save(run.figures / "memory_predicted.png")
 # - the time. A full step makes three matrix products for each weight: forward, gradient of the input, gradient of the weight. Which one can LoRA skip?
 
 # %%
-history = methods.train(model, base, corpus, run)
+history = methods.train(peft_model, base, corpus, run)
 costs, curves = {"lora": history.describe()}, {"lora": history.log}
 if runs.status_of(run_dir, "full") == "finished":
     recorded = runs.read(run_dir, "full")
@@ -270,10 +288,10 @@ plots.losses(curves).save(run.figures / "losses.png")
 # **Predict:** the fingerprint of the base weights after training, and the answer with the adapter switched off.
 
 # %%
-fingerprint_after = models.fingerprint(model)
-with model.disable_adapter():
-    answer_off = answer(model, base)
-answer_on = answer(model, base)
+fingerprint_after = models.fingerprint(peft_model)
+with peft_model.disable_adapter():
+    answer_off = answer(peft_model, base)
+answer_on = answer(peft_model, base)
 print(f"fingerprint before: {fingerprint_before}, after: {fingerprint_after}")
 print(f"\nadapter off: {answer_off}\n\nadapter on:  {answer_on}\n\nreference:   {story.references[0]}")
 assert fingerprint_after == fingerprint_before and answer_off == answer_before
@@ -298,11 +316,11 @@ print(f"{adapter_mb:10.3f} MB  predicted for the adapter")
 print(f"{model_mb:10.3f} MB  the whole model in {base.precision.name}, {model_mb / adapter_mb:.0f} times as much")
 
 # %%
-model = base = linears = head = None
+peft_model = base = linears = head = None
 gc.collect()  # the trained model has left the memory; its file is left
 base = models.load(settings)
-model = models.load_adapter(base, folder)
-answer_loaded = answer(model, base)
+peft_model = models.load_adapter(base, folder)
+answer_loaded = answer(peft_model, base)
 print(answer_loaded)
 assert answer_loaded == answer_on
 
@@ -312,7 +330,7 @@ assert answer_loaded == answer_on
 # ## Merging
 #
 # An adapter costs extra products whenever the model runs. They can be saved: `W + (alpha / r) B A` is one ordinary matrix. First one layer, then the
-# whole model, both in float32.
+# whole model, both in float32 and unquantized. A very large model is left out here, since it may not fit in float32.
 #
 # **Predict:** does the merged layer give the same output? If it is then rounded to bfloat16, which keeps two to three decimal digits, how large is the
 # rounding error compared with the update? And will the merged model give the same answers?
@@ -324,7 +342,7 @@ if merge_here := base.parameters < 1e9:  # a float32 copy of a larger base may n
     whole.precision = environment.Precision("float32", "merging should be the only difference")
     adapted = models.load_adapter(whole, folder).float()
     layer = adapted.get_submodule(f"base_model.model.{name}")
-    update = plan.alpha / plan.rank * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    update = layer.scaling["default"] * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
     merged, x = layer.base_layer.weight + update, torch.randn(4, shapes[name][0], device=update.device)
     assert torch.allclose(layer(x), torch.nn.functional.linear(x, merged, layer.base_layer.bias), rtol=1e-3, atol=1e-3)
     error = merged.bfloat16().float() - merged
@@ -338,16 +356,18 @@ if merge_here:
     batch = whole.collator([whole.encoder(corpus.train[0])])
     batch = {key: value.to(whole.model.device) for key, value in batch.items()}
     logits = adapted(**batch).logits
-    answers = generation.summarize(adapted, whole, corpus.test[:merge_dialogues]).predictions
-    whole.model = adapted.merge_and_unload()
+    answers = generation.summarize(adapted, whole, corpus.test[:merge_documents]).predictions
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft remarks that T5's embedding and output layer are two
+        whole.model = adapted.merge_and_unload()
     change = (whole.model(**batch).logits - logits).abs().max() / logits.abs().max()
-    same = answers == generation.summarize(whole.model, whole, corpus.test[:merge_dialogues]).predictions
-    print(f"largest change of a logit: {change:.0e} of the largest logit. Same answers to {len(answers)} dialogues: {same}")
+    same = answers == generation.summarize(whole.model, whole, corpus.test[:merge_documents]).predictions
+    print(f"largest change of a logit: {change:.0e} of the largest logit. Same answers to {len(answers)} documents: {same}")
     assert change < 1e-3
 
 # %% [markdown]
 # In float32, merging changes the last digits only. In bfloat16, the sum is rounded to the grid of the large weights, and part of the small update is
-# lost. The grid of 4-bit weights is coarser still, so one does not merge into them; one merges into an unquantized base.
+# lost. The grid of quantized weights is coarser still, so one does not merge into them; one merges into an unquantized base.
 #
 # A merged model is an ordinary model again and runs without peft. The price: the adapter can no longer be switched off.
 #
@@ -358,9 +378,9 @@ if merge_here:
 # **Predict:** how many of them hold 90% of the sum of their squares?
 
 # %%
-layer = model.get_submodule(f"base_model.model.{name}")
+layer = peft_model.get_submodule(f"base_model.model.{name}")
 A, B = layer.lora_A["default"].weight.detach().float().cpu(), layer.lora_B["default"].weight.detach().float().cpu()
-values = torch.linalg.svdvals(plan.alpha / plan.rank * B @ A)[: plan.rank + 2]
+values = torch.linalg.svdvals(layer.scaling["default"] * B @ A)[: plan.rank + 2]
 share = values.square().cumsum(0) / values.square().sum()
 print(f"{int((share < 0.9).sum()) + 1} of {plan.rank} directions hold 90% of the update.")
 alt = f"Singular values of the update of {name}: " + ", ".join(f"{value:.3g}" for value in values)
@@ -372,12 +392,12 @@ plots.lines({name: (range(1, len(values) + 1), values)}, "direction", "singular 
 #
 # ## The test set
 #
-# A difference is measured in pairs, as in notebook 2: the same dialogue, one method minus the other.
+# A difference is measured in pairs, as in notebook 2: the same document, one method minus the other.
 #
 # **Predict:** will LoRA be above or below full fine-tuning? Will the interval of the difference contain 0? And what will its row in the ledger say?
 
 # %%
-scores = methods.evaluate(model, base, corpus, run)
+scores = methods.evaluate(peft_model, base, corpus, run)
 records = [runs.read(run_dir, m) for m in ("zero_shot", "full", "lora") if runs.status_of(run_dir, m) == "finished"]
 reasons = runs.unlike(records)
 if reasons or len(records) < 3:
@@ -391,27 +411,51 @@ pd.DataFrame({metric: scores[metric] for metric in metrics.ROUGE}).T.round(1)
 pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
 
 # %% [markdown]
-# An interval that contains 0 does not show that two methods are equally good. It shows that these dialogues cannot tell them apart.
+# An interval that contains 0 does not show that two methods are equally good. It shows that these documents cannot tell them apart.
 #
+# ## Your own text
+#
+# Put a text of your own between the quotes, of the kind that the model was trained on. Later, in a terminal:
+# `lab summarize --run runs/smollm2-everyday/lora my_text.txt` (with your own run directory).
+#
+# With `publish_to = "owner/name"` in the parameters cell, the adapter is uploaded to the hub as a public repository when its test is over, with a
+# card made from the record: base, data and its licence, settings, scores with their protocol. No document and no reference goes with it. The token
+# comes from the environment (`HF_TOKEN` or a login) or from Colab's or Kaggle's secrets. It is never a parameter, since parameters are saved in
+# notebooks.
+#
+# **Predict:** which of your facts will the summary keep? Which will it get wrong?
+
+# %%
+from lab_utils.data import Example
+
+mine = """
+Ana: Are you still coming on Saturday?
+Ben: Yes, but the early train is sold out. I arrive at two.
+Ana: Then we'll have a late lunch. Shall I make the soup you liked?
+Ben: Please! I'll bring bread and something sweet.
+"""
+print(generation.summarize(peft_model, base, [Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
+
+# %% [markdown]
 # ## Does the rank matter?
 #
-# A small experiment: for each rank a fresh base, a fresh adapter, a handful of steps, and the loss on a few validation dialogues. `alpha` is twice the
+# A small experiment: for each rank a fresh base, a fresh adapter, a handful of steps, and the loss on a few validation documents. `alpha` is twice the
 # rank, so `alpha / r` stays the same.
 #
 # **Predict:** which rank has the lowest loss?
 
 # %%
 checked, rows = corpus.validation[:sweep_validation], []
-with model.disable_adapter():
-    untrained = training.validation_loss(model, base, checked)
+with peft_model.disable_adapter():
+    untrained = training.validation_loss(peft_model, base, checked)
 for r in sweep_ranks:
-    model = base = whole = adapted = layer = None
+    peft_model = base = whole = adapted = layer = None
     gc.collect()  # one model in memory at a time
     base = models.load(settings)
-    model = models.attach_lora(base, rank=r, alpha=2 * r)
-    training.train(model, base, corpus.train, max_steps=sweep_steps)
-    loss = training.validation_loss(model, base, checked)
-    rows.append({"rank": r, "trainable parameters": models.trainable_parameters(model), "validation loss": round(loss, 3)})
+    peft_model = models.attach_lora(base, rank=r, alpha=2 * r)
+    training.train(peft_model, base, corpus.train, max_steps=sweep_steps)
+    loss = training.validation_loss(peft_model, base, checked)
+    rows.append({"rank": r, "trainable parameters": models.trainable_parameters(peft_model), "validation loss": round(loss, 3)})
 print(pd.DataFrame(rows).to_string(index=False), f"\nuntrained: validation loss {untrained:.3f}")
 losses = [row["validation loss"] for row in rows]
 curves = {f"after {sweep_steps} steps": (sweep_ranks, losses), "untrained": (sweep_ranks, [untrained] * len(losses))}
@@ -420,7 +464,7 @@ plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save
 
 # %% [markdown]
 # This cannot rank the ranks. A handful of steps shows how fast each one starts, not where it ends. Adam moves every number by about the same amount,
-# so a larger rank, with more numbers, also moves the layer further in one step. One seed fixes one random `A` and one order of the dialogues. To
+# so a larger rank, with more numbers, also moves the layer further in one step. One seed fixes one random `A` and one order of the documents. To
 # answer the question one would train each rank with the full budget, with a learning rate of its own and several seeds, and compare the differences
 # with the spread between seeds.
 #
@@ -441,4 +485,4 @@ plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save
 # 4. You serve ten tasks from one base. What lies on disk with ten adapters, and with ten fully tuned models?
 # 5. You merged an adapter into a bfloat16 model and the score fell a little. What happened, and what would you do?
 #
-# **Next:** `04_qlora` stores the base in 4 bits. Write down which part of the LoRA bar in the memory figure is the largest: that part will shrink.
+# **Next:** `04_qlora` stores the base in fewer bits. Write down which part of the LoRA bar in the memory figure is the largest: that part will shrink.

@@ -9,27 +9,30 @@
 # %% [markdown]
 # # 4. QLoRA
 #
-# What is lost, and what is saved, when the frozen base is kept in 4 bits a weight?
+# What is lost, and what is saved, when the frozen base is kept in a few bits a weight?
 #
 # | | |
 # |---|---|
 # | **You will** | round real weights to 4 bits by hand in two ways, confirm one with bitsandbytes, quantize the whole base, train an adapter on it, and test it |
 # | **You will learn** | why NF4 has its 16 levels, what its constants cost, what quantization alone does to a model, and when QLoRA is worth it |
 # | **You need** | notebook 3, or an idea of what a LoRA adapter is |
-# | **Time** | about 4 minutes on 2 CPU cores without GPU |
+# | **Time** | about 4 minutes with the default recipe on 2 CPU cores without GPU |
 #
 # ## The idea
 #
 # In notebook 3 the base was frozen, and only a small adapter was trained. A frozen weight is only read. Must it then be stored as precisely as a weight
 # that is trained?
 #
-# **QLoRA** (Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs") stores the base in 4 bits a weight and the adapter in float32. A layer
-# computes
+# **QLoRA** (Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs") stores the base in 4 bits a weight and the adapter in float32. A
+# layer computes
 #
 # `y = unpacked(W) x + (alpha / r) B A x`
 #
 # `W` is unpacked for each product. It gets no update, but gradients flow *through* it, to the adapters of the layers before. To store a number in fewer
 # bits, with fewer possible values, is called **quantization**.
+#
+# A recipe may also store the base in 8 bits (`quantization: int8`). The course then keeps the name `qlora` for the method, though the paper's is the
+# 4-bit one.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -52,38 +55,47 @@ bootstrap.ensure()
 recipe = "smollm2-everyday"  # which model, data, prompt and budgets
 run_dir = "runs/smollm2-everyday"  # where records go
 seed = 0
+model = None  # another model: a hub id
 model_dir = None  # a folder with another model
-data_dir = None  # a folder with train.jsonl, validation.jsonl, test.jsonl
-train_examples = None  # how many training dialogues
-validation_examples = None  # how many validation dialogues
-test_examples = None  # how many test dialogues
+data = None  # other data: a hub id
+data_dir = None  # a folder (train, validation, test files) or one CSV, JSONL or Parquet file
+document_column = None  # the column of your documents; None: document, dialogue, article or text
+summary_column = None  # the column of your summaries; None: references, summary1, summary or highlights
+test_from = None  # "validation" where the data has no test split
+train_examples = None  # how many training documents
+validation_examples = None  # how many validation documents
+test_examples = None  # how many test documents
 learning_rate = None
-epochs = None  # how often each training dialogue is seen
+epochs = None  # how often each training document is seen
 batch_size = None  # examples for one change of the weights
 micro_batch = None  # examples in memory at one time
 rank = None  # r: rows of A, columns of B
 alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
-target_modules = None  # a list of layer names such as ["q_proj", "v_proj"], or "all-linear"
-quantization_examples = 8  # validation dialogues on which the quantized bases are compared before training
+target_modules = None  # "all-linear", "attention", "query-value", or a list of layer names such as ["q_proj", "v_proj"]
+publish_to = None  # "owner/name": upload the result to the hub
+quantization_examples = 8  # validation documents on which the quantized bases are compared before training
 
 # %%
-from lab_utils import config, data, models, runs
+from lab_utils import config, models, runs
+from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
-    recipe, "qlora", seed, model_dir=model_dir, data_dir=data_dir, train_examples=train_examples, validation_examples=validation_examples,
+    recipe, "qlora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
+    summary_column=summary_column, test_from=test_from, train_examples=train_examples, validation_examples=validation_examples,
     test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
-    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules,
+    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, publish_to=publish_to,
 )  # fmt: skip
-corpus = data.load(settings.recipe.data)
+corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 plain = models.load(settings, quantization="none")
 print(f"{settings.recipe.model.label}: {plain.parameters:,} parameters, {plain.precision.name} products")
+print(f"this recipe's base will be stored in {settings.quantization}; here it is not quantized yet")
 
 # %% [markdown]
 # ## What do weights look like?
 #
-# We take one linear layer from the middle of the model, before any quantization.
+# We take one linear layer from the middle of the model, before any quantization. Its weights must fill whole blocks of 1,024, which we need below.
 #
 # **Predict:** draw the histogram of its weights. Where are most of them? If they follow a normal distribution, 68% lie within one standard deviation
 # of the mean and 95% within two.
@@ -93,7 +105,7 @@ import torch
 
 from lab_utils import plots
 
-linears = [(name, module) for name, module in plain.model.named_modules() if isinstance(module, torch.nn.Linear)]
+linears = [(name, m) for name, m in plain.model.named_modules() if isinstance(m, torch.nn.Linear) and m.weight.numel() % 1024 == 0]
 name, layer = linears[len(linears) // 2]
 weights = layer.weight.detach().float()
 apart = ((weights - weights.mean()) / weights.std()).abs()
@@ -111,8 +123,9 @@ picture.save(run.figures / "weights.png")
 #
 # ## 4 bits are 16 levels
 #
-# The plain way is **int4**: divide by the largest absolute value (**absmax**), so that all weights lie between -1 and 1; multiply by 7; round to a whole
-# number; to get the weight back, do the reverse. The codes -7 to 7 are 15 levels at equal distances. Zero is one of them; the 16th code is not used.
+# The plain way is **int4**: divide by the largest absolute value (**absmax**), so that all weights lie between -1 and 1; multiply by 7; round to a
+# whole number; to get the weight back, do the reverse. The codes -7 to 7 are 15 levels at equal distances. Zero is one of them; the 16th code is not
+# used.
 #
 # One absmax may serve the whole layer, or only a **block** of neighbouring weights.
 #
@@ -145,8 +158,8 @@ for size in (weights.numel(), 1024, 64):
 # ## Better levels: NF4
 #
 # int4 has as many levels at the far ends, where weights are rare, as in the middle, where most of them are. **NF4** (4-bit NormalFloat) puts levels
-# where normally distributed weights are: at **quantiles** of the normal distribution. The aim is that each level serves about the same number of weights.
-# Seven quantiles below zero, zero itself, eight above, all divided by the largest. Zero is exact, because some weights must stay zero.
+# where normally distributed weights are: at **quantiles** of the normal distribution. The aim is that each level serves about the same number of
+# weights. Seven quantiles below zero, zero itself, eight above, all divided by the largest. Zero is exact, because some weights must stay zero.
 #
 # The outermost quantile cannot be at 100%, for that is infinity. The authors' code stops at 96.77%, the average of `1 - 1/32` and `1 - 1/30`.
 #
@@ -189,8 +202,8 @@ picture.save(run.figures / "levels.png")
 #
 # ## NF4 by hand
 #
-# Divide by the block's absmax, take the nearest level, multiply by the absmax again. The nearest level changes half-way between two levels, so we look up
-# between which half-way points a weight lies.
+# Divide by the block's absmax, take the nearest level, multiply by the absmax again. The nearest level changes half-way between two levels, so we
+# look up between which half-way points a weight lies.
 #
 # **Predict:** which error is smallest at the same 4 bits: int4's, that of 16 evenly spaced levels, or NF4's?
 
@@ -207,7 +220,8 @@ print(f"int4: {error(int4(weights)):.2%}   16 even levels: {error(nearest(weight
 print(f"NF4 changed {(nearest(weights, NF4) != weights).float().mean():.0%} of the weights.")
 
 # %% [markdown]
-# All three store 4 bits a weight. int4 leaves one code unused; even levels use it, but have no exact zero. The rest of the gap is the place of the levels.
+# All three store 4 bits a weight. int4 leaves one code unused; even levels use it, but have no exact zero. The rest of the gap is the place of the
+# levels.
 #
 # Nearly every weight is changed, and no error here is tiny. What that does to answers we measure below.
 #
@@ -238,10 +252,11 @@ assert same > 0.999  # a weight half-way between two levels may go either way wh
 # **Double quantization** rounds the constants too: 8 bits each, in blocks of 256 that share one float32. That is 8 / 64 + 32 / (64 x 256) = **0.127
 # bits**. A weight now costs 4.127 bits, or **0.516 bytes**. For 7 billion weights the saving is about 0.33 GB.
 #
-# ## The whole base in 4 bits
+# ## The whole base in few bits
 #
-# `models.load` follows the recipe: NF4 with double quantization. Only the matrices of linear layers are quantized. Embeddings, norms and the output layer
-# (the **head**) keep their format: they are either looked up, tiny, or sensitive. T5 models keep the layers named `wo` as well, which overflow in float16.
+# `models.load` follows the recipe: `nf4`, with double quantization, or `int8`. Only the matrices of linear layers are quantized. Embeddings, norms and
+# the output layer (the **head**) keep their format: they are either looked up, tiny, or sensitive. T5 models keep the layers named `wo` as well, and in
+# float32, since their products overflow in float16.
 #
 # **Predict:** which share of all parameters is quantized?
 
@@ -255,16 +270,18 @@ base = models.load(settings)
 counts, seen = Counter(), set()
 for module in base.model.modules():
     for p in module.parameters(recurse=False):
-        in_4_bits = isinstance(p, bitsandbytes.nn.Params4bit)
         if id(p) not in seen:  # an embedding may serve as the head too, and counts once
-            counts["quantized" if in_4_bits else f"kept: {type(module).__name__}"] += p.numel() * (2 if in_4_bits else 1)
+            two_in_a_byte = isinstance(p, bitsandbytes.nn.Params4bit)
+            few_bits = two_in_a_byte or isinstance(p, bitsandbytes.nn.Int8Params)
+            counts["quantized" if few_bits else f"kept: {type(module).__name__}"] += p.numel() * (2 if two_in_a_byte else 1)
         seen.add(id(p))
 assert counts.total() == base.parameters
+print(f"this recipe's base is stored in {settings.quantization}")
 pd.DataFrame({"parameters": counts, "share": {kind: f"{n / base.parameters:.1%}" for kind, n in counts.items()}})
 
 # %% [markdown]
-# From these counts the memory follows by arithmetic: 4 bytes a weight in float32, 2 in bfloat16, 1 in int8, 0.516 in NF4. What is not quantized stays in
-# 16 bits.
+# From these counts the memory follows by arithmetic: 4 bytes a weight in float32, 2 in bfloat16, 1 in int8, 0.516 in NF4. What is not quantized is
+# counted in bfloat16 here.
 #
 # **Predict:** is NF4 an eighth of float32?
 
@@ -286,7 +303,7 @@ plots.stacked(rows).save(run.figures / "base_in_bits.png")
 # ## What does quantization alone cost?
 #
 # Nothing has been trained yet. We ask the same base three times: not quantized, in int8, in NF4. Two instruments, both on the same few validation
-# dialogues: ROUGE-1 of the answers, and the loss on the first reference. Both are averaged over dialogues. Differences are paired, with 95% intervals.
+# documents: ROUGE-1 of the answers, and the loss on the first reference. Both are averaged over documents. Differences are paired, with 95% intervals.
 #
 # **Predict:** who loses how much? Which instrument will notice it first?
 
@@ -301,20 +318,21 @@ def measured(base):
     return [row["rouge1"] for row in rows], [training.validation_loss(base.model, base, [e]) for e in trial]
 
 
-found = {"not quantized": measured(plain), "int8": measured(models.load(settings, quantization="int8")), "NF4": measured(base)}
+loaded = {"none": plain, settings.quantization: base}
+found = {kind: measured(loaded.get(kind) or models.load(settings, quantization=kind)) for kind in ("none", "int8", "nf4")}
 
 # %%
 table = {}
 for kind, values in found.items():
     table[kind] = {}
-    for what, d, numbers, before in zip(("ROUGE-1", "loss"), (1, 3), values, found["not quantized"], strict=True):
+    for what, d, numbers, before in zip(("ROUGE-1", "loss"), (1, 3), values, found["none"], strict=True):
         i = significance.paired_difference(numbers, before)
         table[kind][what] = f"{sum(numbers) / len(trial):.{d}f}"
         table[kind][f"{what}, difference"] = "" if numbers is before else f"{i.mean:+.{d}f} [{i.low:+.{d}f}, {i.high:+.{d}f}]"
 pd.DataFrame(table).T
 
 # %% [markdown]
-# An interval that leaves out zero shows a difference. ROUGE sees only which words came out, so a few dialogues say little. The loss looks at the
+# An interval that leaves out zero shows a difference. ROUGE sees only which words came out, so a few documents say little. The loss looks at the
 # probability of every token and notices smaller changes. What rounding costs here need not be lost: the adapter is trained on the rounded base and can
 # make up for it.
 #
@@ -356,29 +374,31 @@ assert torch.allclose(gradient, expected, atol=1e-4)
 #
 # ## Train
 #
-# The adapter goes on as in notebook 3. It is in float32, while the base is in 4 bits.
+# The adapter goes on as in notebook 3. It is in float32, while the base is quantized.
 #
-# **Predict:** how many trainable parameters, compared with LoRA at the same rank? Will training be faster or slower? How much lower will the peak memory be?
+# **Predict:** how many trainable parameters, compared with LoRA at the same rank and on the same layers? Will training be faster or slower? How much
+# lower will the peak memory be?
 
 # %%
-story = corpus.test[0]
+story, plan = corpus.test[0], settings.training
 untrained = generation.summarize(base.model, base, [story]).predictions[0].prediction
-model = models.attach_lora(base)
-before = models.fingerprint(model)
-adapter = [p for p in model.parameters() if p.requires_grad]
-print(f"trainable: {models.trainable_parameters(model):,} parameters in {adapter[0].dtype}")
+peft_model = models.attach_lora(base)
+before = models.fingerprint(peft_model)
+adapter = [p for p in peft_model.parameters() if p.requires_grad]
+print(f"rank {plan.rank}, target modules {plan.target_modules}, optimizer {plan.optimizer}")
+print(f"trainable: {models.trainable_parameters(peft_model):,} parameters in {adapter[0].dtype}")
 print("fingerprint of the quantized base:", before)
 
 # %%
 from lab_utils import methods
 
-plain = linears = layer = None  # the unquantized base leaves the memory
+plain = loaded = linears = layer = None  # the unquantized base leaves the memory
 with memory.Peak() as held:  # and this is what stays
     pass
 run.add(data=corpus.describe(), model=base.describe())
-history = methods.train(model, base, corpus, run)
-print("fingerprint after training:", models.fingerprint(model))
-assert models.fingerprint(model) == before
+history = methods.train(peft_model, base, corpus, run)
+print("fingerprint after training:", models.fingerprint(peft_model))
+assert models.fingerprint(peft_model) == before
 
 # %%
 from lab_utils import report
@@ -392,16 +412,18 @@ curves = {m: report.read_log(run.folder.parent / m / "log.csv") for m in recorde
 plots.losses(curves).save(run.figures / "losses.png")
 
 # %% [markdown]
-# The base kept its fingerprint: 4-bit weights were read, never written. At the same rank the adapter is as large as LoRA's, for the shapes are the same.
-# Every product first unpacks its weights, which costs time. (If only QLoRA is listed, notebooks 2 and 3 have not run here.)
+# The base kept its fingerprint: quantized weights were read, never written. At the same rank and on the same layers the adapter is as large as LoRA's,
+# for the shapes are the same. Quantized weights are converted for every product, which costs time. (If only QLoRA is listed, notebooks 2 and 3 have
+# not run here.)
 #
-# On a small model, above all on a CPU, the measured memory is a disappointment. It is mostly the program, the libraries, what this notebook held before,
-# and the **activations**, which are as large as in LoRA. (On a GPU only tensors are counted.) A small base was never the problem.
+# On a small model, above all on a CPU, the measured memory is a disappointment. It is mostly the program, the libraries, what this notebook held
+# before, and the **activations**, which are as large as in LoRA. (On a GPU only tensors are counted.) A small base was never the problem.
 #
-# A large one is. Its bytes can be calculated: 16 for a trained parameter (weight, gradient, two moments), 2 for a frozen one in 16 bits, 0.516 in NF4.
+# A large one is. Its bytes can be calculated: 16 for a trained parameter (weight, gradient, Adam's two moments), 2 for a frozen one in 16 bits, 0.516
+# in NF4.
 #
-# **Predict:** weights, gradients and optimizer for 7 billion parameters: full, LoRA, QLoRA? Let the adapter have 1% of the parameters, and let the whole
-# base be quantized.
+# **Predict:** weights, gradients and optimizer for 7 billion parameters: full, LoRA, QLoRA? Let the adapter have 1% of the parameters, and let the
+# whole base be quantized.
 
 # %%
 from dataclasses import asdict
@@ -417,14 +439,14 @@ plots.stacked(rows).save(run.figures / "larger_models.png")
 # %% [markdown]
 # For 7 billion parameters: 112 GB for full fine-tuning, 15.1 GB for LoRA, 4.7 GB for QLoRA, before activations. A GPU with 16 GB has no room for the
 # first. The second leaves hardly any for activations, the third plenty. The authors also let optimizer states move to the main memory when a GPU
-# runs short (**paged optimizers**); we did not need it.
+# runs short (**paged optimizers**). In a recipe: `optimizer: paged_adamw_8bit`, which also keeps the two moments in 8 bits.
 #
 # ## The test set
 #
-# **Predict:** ROUGE-1 of QLoRA, beside LoRA and zero-shot. And the story dialogue, whose answer from the untrained 4-bit base we kept: what will change?
+# **Predict:** ROUGE-1 of QLoRA, beside LoRA and zero-shot. And our document, whose answer from the untrained quantized base we kept: what will change?
 
 # %%
-scores = methods.evaluate(model, base, corpus, run)
+scores = methods.evaluate(peft_model, base, corpus, run)
 trained = runs.read(run_dir, "qlora").predictions[0].prediction
 print(f"before:    {untrained}\n\nafter:     {trained}\n\nreference: {story.references[0]}")
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
@@ -441,30 +463,30 @@ if len(others) < 2:
     print("Notebooks 01 and 03 give QLoRA something to be compared with; not both have run here with the same settings.")
 
 # %% [markdown]
-# In the paper QLoRA matched fine-tuning in 16 bits. "No detectable difference" from LoRA would agree with that. It would not prove it: a few dozen
-# dialogues only bound how large a difference may be.
+# In the paper QLoRA matched fine-tuning in 16 bits. "No detectable difference" from LoRA would agree with that. It would not prove it: a limited number
+# of documents only bounds how large a difference may be. And look at the settings of both: a recipe may adapt other layers in the two methods.
 #
 # ## An adapter belongs to its base
 #
 # The adapter learnt on the rounded weights. Its update fits the original weights too, since rounding changed no shape.
 #
-# **Predict:** loaded onto the base that was *not* quantized, will it give the same answer? Nonsense? The same loss on the trial dialogues?
+# **Predict:** loaded onto the base that was *not* quantized, will it give the same answer? Nonsense? The same loss on the trial documents?
 
 # %%
 whole = models.load(settings, quantization="none")
 moved = models.load_adapter(whole, run.folder / "adapter")
-for label, m, b in [("on its NF4 base", model, base), ("on the unquantized base", moved, whole)]:
-    answer = generation.summarize(m, b, [story]).predictions[0].prediction
-    print(f"{label}, loss {training.validation_loss(m, b, trial):.4f}: {answer}\n")
+for label, network, its_base in [(f"on its own base ({settings.quantization})", peft_model, base), ("on the unquantized base", moved, whole)]:
+    answer = generation.summarize(network, its_base, [story]).predictions[0].prediction
+    print(f"{label}, loss {training.validation_loss(network, its_base, trial):.4f}: {answer}\n")
 
 # %% [markdown]
 # It works on both, because the two bases are close. But these are two models, with two losses and sometimes two answers. Which base an adapter was
 # tested on belongs in every report. `methods.restore` loads the quantized base again.
 #
-# ## int8, the other choice
+# ## NF4 or int8
 #
-# LLM.int8() (Dettmers et al. 2022, "LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale") stores weights in 8 bits. In a recipe it is
-# one word: `quantization: int8`.
+# LLM.int8() (Dettmers et al. 2022, "LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale") stores weights in 8 bits. A recipe chooses with
+# one word: `quantization: nf4` or `quantization: int8`.
 #
 # | | NF4 | int8 |
 # |---|---|---|
@@ -482,21 +504,46 @@ for label, m, b in [("on its NF4 base", model, base), ("on the unquantized base"
 pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
 
 # %% [markdown]
-# Only the adapter is saved, in float32: 4 bytes for each trainable parameter. The 4-bit base is made again from the published weights whenever it is loaded.
+# Only the adapter is saved, in float32: 4 bytes for each trainable parameter. The quantized base is made again from the published weights whenever it
+# is loaded.
 #
+# ## Your own text
+#
+# Put a text of your own between the quotes, of the kind that the model was trained on. Later, in a terminal:
+# `lab summarize --run runs/smollm2-everyday/qlora my_text.txt` (with your own run directory).
+#
+# With `publish_to = "owner/name"` in the parameters cell, the adapter is uploaded to the hub as a public repository when its test is over, with a
+# card made from the record: base, data and its licence, settings, scores with their protocol. No document and no reference goes with it. The token
+# comes from the environment (`HF_TOKEN` or a login) or from Colab's or Kaggle's secrets. It is never a parameter, since parameters are saved in
+# notebooks.
+#
+# **Predict:** which of your facts will the summary keep? Which will it get wrong?
+
+# %%
+from lab_utils.data import Example
+
+mine = """
+Ana: Are you still coming on Saturday?
+Ben: Yes, but the early train is sold out. I arrive at two.
+Ana: Then we'll have a late lunch. Shall I make the soup you liked?
+Ben: Please! I'll bring bread and something sweet.
+"""
+print(generation.summarize(peft_model, base, [Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - looked at real weights and rounded them to 16 levels by hand, as int4 and as NF4,
 # - made the NF4 levels from quantiles and confirmed our rounding with bitsandbytes,
 # - counted what is quantized and what is not, and what the constants cost,
 # - measured what quantization alone does to a model, and met a failure that says nothing,
-# - trained an adapter on the 4-bit base, tested it, and moved it to another base.
+# - trained an adapter on the quantized base, tested it, and moved it to another base.
 #
 # **Questions**
 #
 # 1. Blocks of 16 weights would round better than blocks of 64. What would their constants cost, without double quantization?
 # 2. NF4 assumes normally distributed weights. What would happen to its advantage if they were spread evenly?
-# 3. The 4-bit weights get no gradient. Why must the gradient still pass through them?
+# 3. The quantized weights get no gradient. Why must the gradient still pass through them?
 # 4. Why does QLoRA save less on a small model than the factor from 16 to 4.127 bits suggests?
 # 5. A colleague merges a QLoRA adapter into the 16-bit base and gets another score than you. Is one of you wrong?
 #

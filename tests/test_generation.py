@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -29,7 +30,7 @@ def float32_on_one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "precision", lambda family="causal": Precision("float32", "set by a test"))
+        patch.setattr(environment, "precision", lambda family="causal", wanted="auto": Precision("float32", "set by a test"))
         yield
     torch.set_num_threads(threads)
 
@@ -67,7 +68,7 @@ def with_generation(base, **changes):
     """The same weights under other generation settings."""
     recipe = base.settings.recipe
     recipe = recipe.model_copy(update={"generation": recipe.generation.model_copy(update=changes)})
-    return models.Base(base.model, base.tokenizer, base.settings.model_copy(update={"recipe": recipe}), base.precision, "", 0)
+    return dataclasses.replace(base, settings=base.settings.model_copy(update={"recipe": recipe}))
 
 
 def summarize(base, examples=EXAMPLES, model=None, **options):
@@ -166,7 +167,7 @@ def test_texts_hold_no_special_tokens(learnt):
     tokenizer = learnt.tokenizer
     words = tokenizer(" ok", add_special_tokens=False)["input_ids"]
     ids = [tokenizer.pad_token_id, tokenizer.unk_token_id, *words, tokenizer.eos_token_id]
-    prediction = generation._prediction(tokenizer, KNOWN[0], ids)
+    prediction = generation._prediction(learnt, KNOWN[0], ids)
     assert (prediction.prediction, prediction.stopped, prediction.tokens) == ("ok", True, len(words) + 2)
 
 

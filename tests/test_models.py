@@ -41,7 +41,7 @@ def float32(monkeypatch):
 
 
 def use_precision(monkeypatch, name):
-    monkeypatch.setattr(environment, "precision", lambda family="causal": Precision(name, "set by a test"))
+    monkeypatch.setattr(environment, "precision", lambda family="causal", wanted="auto": Precision(name, "set by a test"))
 
 
 def load(recipe, method="lora", **changes):

@@ -10,7 +10,7 @@ import yaml
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from transformers import AutoTokenizer
 
-from lab_utils import config, data, environment, generation, methods, models, prompts, training
+from lab_utils import architectures, config, data, environment, generation, methods, models, prompts, training
 from lab_utils.batching import IGNORED
 from lab_utils.data import Example
 from lab_utils.environment import Precision
@@ -137,7 +137,8 @@ def ending(model, base):
     """Probability of EOS where each answer ends."""
     batch = batch_of(base)
     labels = batch.pop("labels")
-    last = [(row != IGNORED).nonzero().max() - (base.family == "causal") for row in labels]
+    shift = 1 if base.family == "causal" else 0
+    last = [(row != IGNORED).nonzero().max() - shift for row in labels]
     with generation.evaluation_mode(model), torch.no_grad():
         chances = model(**batch).logits.softmax(-1)[..., base.tokenizer.eos_token_id]
     return torch.stack([row[i] for row, i in zip(chances, last, strict=True)])
@@ -221,6 +222,14 @@ def test_a_list_of_query_and_value_adapts_two_layers_an_attention(kind, load):
     assert len(found) == QUERY_VALUE[kind]
     assert {name.rsplit(".", 1)[-1] for name in found} == set(names)
     assert any("EncDecAttention" in name for name in found) == (kind == "flan-t5")
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "attention", "query-value"])
+def test_the_sizes_told_from_the_configuration_are_those_of_the_model(kind, recipe_of, load, targets):
+    told = architectures.shape_of(config.load_recipe(recipe_of(kind)).model.source)
+    base = load(kind)
+    assert told.parameters == base.parameters
+    assert told.adapter_parameters(4, targets) == models.trainable_parameters(models.attach_lora(base, target_modules=targets))
 
 
 # --- rule 2: the beginning of a prompt
@@ -358,13 +367,18 @@ def test_a_saved_adapter_on_a_fresh_base_answers_as_before(kind, trained, load):
     assert (logits(again, base) - untrained).abs().max() > 1
 
 
-def test_a_merged_adapter_computes_what_the_adapter_computes(kind, trained, load):
+@pytest.mark.filterwarnings("ignore:Input and output embeddings")
+def test_a_merged_adapter_computes_what_the_adapter_computes_and_so_does_its_copy_on_disk(kind, trained, load, tmp_path):
     base = load(kind)
     adapter = models.load_adapter(base, trained.folder)
     wanted = logits(adapter, base)
     merged = adapter.merge_and_unload()
     assert not adapted_layers(merged)
     torch.testing.assert_close(logits(merged, base), wanted, atol=2e-4, rtol=1e-4)
+    for part in (merged, base.tokenizer):
+        part.save_pretrained(tmp_path)
+    again = load(kind, "zero_shot", model_dir=str(tmp_path))
+    assert torch.equal(logits(again.model, again), logits(merged, base))
 
 
 def test_training_an_adapter_leaves_the_base_as_it_was(kind, trained, load):
