@@ -78,8 +78,9 @@ def load(spec: Data) -> Corpus:
     on_hub = sources.is_hub_id(source)
     notes: list[str] = []
     splits = {name: _examples(rows, spec, on_hub, notes) for name, rows in read.items()}
-    for name in splits.keys() - {"train"}:
-        splits[name] = _grouped(splits[name], name, notes)
+    for name in splits:
+        if name != "train":
+            splits[name] = _grouped(splits[name], name, notes)
     splits = _three_splits(splits, spec, source, notes)
     overlaps, in_train = _overlaps(splits, notes)
     if in_train and not spec.keep_overlaps:
@@ -89,7 +90,8 @@ def load(spec: Data) -> Corpus:
         splits[name] = _subset(splits[name], getattr(spec, f"{name}_examples"), spec.data_seed, name, notes)
         if not splits[name]:
             raise LabError(
-                f"No {name} examples are left in '{Path(source).name}': each also stands in another split. Give every split documents of its own."
+                f"No {name} examples are left in '{Path(source).name}': each also stands in another split. "
+                "Give every split documents of its own."
             )
     kind = "packaged" if packaged else "hub" if on_hub else "local folder" if Path(source).is_dir() else "local file"
     return Corpus(source if on_hub else Path(source).name, kind, **splits, overlaps=overlaps, notes=notes)
@@ -116,6 +118,8 @@ def _examples(rows: sources.Rows, spec: Data, skip_empty: bool, notes: list[str]
                 raise LabError(f"{place}: {error}. Mend that {rows.unit} and run again.") from error
             empty += 1
             continue
+        except _NoColumn as error:
+            raise LabError(f"{place}: {error}.") from error
         except ValueError as error:
             raise LabError(f"{place}: {error}. Mend that {rows.unit} and run again.") from error
         seen.add(example.id)
@@ -129,13 +133,18 @@ class _Empty(ValueError):
     """A row whose document or summary has no text."""
 
 
+class _NoColumn(ValueError):
+    """A row without the column that was asked for, or without any known one."""
+
+
 def _example(row, spec: Data, default_id: str) -> Example:
     if not isinstance(row, dict):
         raise ValueError(f'expected an object like {{"document": ..., "summary": ...}}, found {type(row).__name__}')
     document = row[_column(row, spec.document_column, DOCUMENT_COLUMNS, "document")]
     column = _column(row, spec.summary_column, SUMMARY_COLUMNS, "summary")
     if column == "summary1":
-        references = [row[name] for name in sorted(n for n in row if re.fullmatch(r"summary\d+", str(n))) if row[name] is not None]
+        numbered = sorted((name for name in row if re.fullmatch(r"summary\d+", str(name))), key=lambda name: int(name[7:]))
+        references = [row[name] for name in numbered if row[name] is not None]
     else:
         references = row[column] if isinstance(row[column], list) else [row[column]]
     if column == "references" and not isinstance(row[column], list):
@@ -147,16 +156,17 @@ def _example(row, spec: Data, default_id: str) -> Example:
             raise _Empty(f"the {name} is empty")
     if not references:
         raise _Empty("the summary is empty")
-    name = row.get("id", row.get("fname", default_id))
-    return Example(str(name), document.replace("\r\n", "\n"), tuple(references), str(row.get("topic") or row.get("topic1") or ""))
+    name = next((row[key] for key in ("id", "fname") if row.get(key) not in (None, "")), default_id)
+    different = tuple(dict.fromkeys(references))
+    return Example(str(name), document.replace("\r\n", "\n"), different, str(row.get("topic") or row.get("topic1") or ""))
 
 
 def _column(row: dict, chosen: str | None, known: Sequence[str], what: str) -> str:
     if chosen is not None and chosen not in row:
-        raise ValueError(f"no column '{chosen}' (found {', '.join(map(str, row))}); set {what}_column to one of these")
+        raise _NoColumn(f"no column '{chosen}' (found {', '.join(map(str, row)) or 'nothing'}); set {what}_column to one of these")
     column = chosen or next((name for name in known if name in row), None)
     if column is None:
-        raise ValueError(f"no '{what}' text (found {', '.join(map(str, row)) or 'nothing'}); name its column with {what}_column")
+        raise _NoColumn(f"no '{what}' text (found {', '.join(map(str, row)) or 'nothing'}); name its column with {what}_column")
     return column
 
 
@@ -167,14 +177,16 @@ def _grouped(examples: list[Example], split: str, notes: list[str]) -> list[Exam
         groups.setdefault(example.document, []).append(example)
     if len(groups) == len(examples):
         return examples
-    notes.append(f"The {split} split's {len(examples):,} rows are {len(groups):,} documents, some with several references: one item each.")
+    whose = "file" if split == "all" else f"{split} split"
+    notes.append(f"The {whose}'s {len(examples):,} rows are {len(groups):,} documents, some with several references: one item each.")
     return [_merged(group) for group in groups.values()]
 
 
 def _merged(group: list[Example]) -> Example:
     references = dict.fromkeys(reference for example in group for reference in example.references)
-    stems = {re.sub(r"_\d+$", "", example.id) for example in group}
-    name = stems.pop() if len(group) > 1 and len(stems) == 1 else group[0].id  # the hub's test_0_1, test_0_2, ... are the authors' test_0
+    stem = re.sub(r"_\d+$", "", group[0].id)
+    flattened = len(group) > 1 and {example.id for example in group} == {f"{stem}_{number}" for number in range(1, len(group) + 1)}
+    name = stem if flattened else group[0].id  # the hub's test_0_1, test_0_2, ... are the authors' test_0
     return replace(group[0], id=name, references=tuple(references))
 
 
@@ -186,14 +198,21 @@ def _three_splits(splits: dict[str, list[Example]], spec: Data, source: str, not
         if len(examples) < 3:
             raise LabError(f"'{name}' has {len(examples)} documents; at least 3 are needed for training, validation and test.")
         held = max(1, len(examples) // 10)
-        notes.append(f"{name} was split by data_seed={spec.data_seed}: {len(examples) - 2 * held} training, {held} validation, {held} test documents.")
+        notes.append(
+            f"{name} was split by data_seed={spec.data_seed}: "
+            f"{len(examples) - 2 * held} training, {held} validation, {held} test documents."
+        )
         return {"test": examples[:held], "validation": examples[held : 2 * held], "train": examples[2 * held :]}
     if spec.test_from == "validation" and "validation" in splits:
         held = _shuffled(splits["validation"], spec.data_seed)
         wanted = spec.test_examples or len(held) // 2
         if not 0 < wanted < len(held):
-            raise LabError(f"test_examples={wanted} of the validation split's {len(held)} documents leaves none for validation: ask for fewer.")
-        notes.append(f"The test set is {wanted} documents of the validation split (test_from=validation); the others are left for validation.")
+            raise LabError(
+                f"test_examples={wanted} of the validation split's {len(held)} documents leaves none for validation: ask for fewer."
+            )
+        notes.append(
+            f"The test set is {wanted} documents of the validation split (test_from=validation); the others are left for validation."
+        )
         splits = splits | {"test": held[:wanted], "validation": held[wanted:]}
     missing = [split for split in SPLITS if split not in splits]
     if missing:
@@ -241,7 +260,11 @@ def _overlaps(splits: dict[str, list[Example]], notes: list[str]) -> tuple[dict[
                 held_out.setdefault(start, []).append((split, words))
     counts = {pair: len({words for _, words in copies}) for pair, copies in found.items() if copies}
     in_train = {name for pair, copies in found.items() if pair.endswith("train") for name, _ in copies}
-    told = [f"{counts[f'{split} in train']} of {len(splits[split])} {split} documents" for split in ("validation", "test") if f"{split} in train" in counts]
+    told = [
+        f"{counts[f'{split} in train']} of {len(splits[split])} {split} documents"
+        for split in ("validation", "test")
+        if f"{split} in train" in counts
+    ]
     if told:
         notes.append(f"{' and '.join(told)} also stand in the training split, in {len(in_train)} rows.")
     if "test in validation" in counts:

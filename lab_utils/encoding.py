@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +28,16 @@ def rows(encoder: Encoder, examples: Sequence[Example]) -> list[dict[str, list[i
     Raises:
         LabError: more than 5% of the summaries are too long.
     """
-    if len(examples) < KEPT_FROM:
-        return _encoded(encoder, examples)
+    made = _encoded(encoder, examples) if len(examples) < KEPT_FROM else _kept(encoder, examples)
+    if len(made) < len(examples):
+        limit = encoder.lengths.summary_tokens
+        left_out = len(examples) - len(made)
+        say(f"{left_out} of {len(examples):,} training summaries have more than summary_tokens={limit} tokens and are left out.")
+    return made
+
+
+def _kept(encoder: Encoder, examples: Sequence[Example]) -> list[dict[str, list[int]]]:
+    """The rows from the cache, made anew where the file there cannot be read."""
     import pyarrow
     from pyarrow import parquet
 
@@ -36,8 +45,16 @@ def rows(encoder: Encoder, examples: Sequence[Example]) -> list[dict[str, list[i
         say(f"Tokenising {len(examples):,} examples (once; they are kept in the cache) ...")
         parquet.write_table(pyarrow.Table.from_pylist(_encoded(encoder, examples)), folder / FILE)
 
-    folder = cache.prepared(f"tokens/{fingerprint(encoder, examples)}", write, needs=f"{len(examples) // 100} MB")
-    return parquet.read_table(folder / FILE).to_pylist()
+    def read() -> list[dict[str, list[int]]]:
+        folder = cache.prepared(name, write, needs=f"{len(examples) // 100} MB")
+        return parquet.read_table(folder / FILE).to_pylist()
+
+    name = f"tokens/{fingerprint(encoder, examples)}"
+    try:
+        return read()
+    except (pyarrow.ArrowException, OSError):  # a damaged file, or none in the folder
+        shutil.rmtree(cache.folder() / name, ignore_errors=True)
+        return read()
 
 
 def fingerprint(encoder: Encoder, examples: Sequence[Example]) -> str:
@@ -64,7 +81,4 @@ def _encoded(encoder: Encoder, examples: Sequence[Example]) -> list[dict[str, li
             too_long.append(error)
     if len(too_long) > TOLERATED * len(examples):
         raise LabError(f"{too_long[0]} ({len(too_long)} of {len(examples):,} summaries are too long.)")
-    if too_long:
-        limit = encoder.lengths.summary_tokens
-        say(f"{len(too_long)} of {len(examples):,} training summaries have more than summary_tokens={limit} tokens and are left out.")
     return made

@@ -19,14 +19,15 @@ def prompt_text(tokenizer, prompt: Prompt, document: str, shots: Sequence[Exampl
     A chat prompt ends where the assistant's turn begins, special tokens included; a plain prompt ends with the cue.
     """
     document = defused(tokenizer, document)
+    shots = [(defused(tokenizer, shot.document), defused(tokenizer, shot.summary)) for shot in shots]
     if prompt.style == "chat":
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
-        for shot in shots:
-            messages.append({"role": "user", "content": user_message(prompt, shot.document)})
-            messages.append({"role": "assistant", "content": shot.summary})
+        for shown, answer in shots:
+            messages.append({"role": "user", "content": user_message(prompt, shown)})
+            messages.append({"role": "assistant", "content": answer})
         messages.append({"role": "user", "content": user_message(prompt, document)})
         return _from_template(tokenizer, prompt, messages)
-    blocks = [f"{user_message(prompt, shot.document)} {shot.summary}" for shot in shots]
+    blocks = [f"{user_message(prompt, shown)} {answer}" for shown, answer in shots]
     return "\n\n".join([*blocks, user_message(prompt, document)])
 
 
@@ -45,10 +46,12 @@ def _from_template(tokenizer, prompt: Prompt, messages: list[dict]) -> str:
 def prompt_ids(tokenizer, prompt: Prompt, document: str, shots: Sequence[Example] = ()) -> list[int]:
     """Token ids of the prompt, with exactly one BOS where the model has one.
 
-    A chat template writes the special tokens itself, so the tokenizer must not add them a second time.
+    Most chat templates write it themselves, so the tokenizer must not add a second one; TinyLlama's does not, and gets it here.
     """
-    text = prompt_text(tokenizer, prompt, document, shots)
-    return tokenizer(text, add_special_tokens=prompt.style == "plain")["input_ids"]
+    ids = tokenizer(prompt_text(tokenizer, prompt, document, shots), add_special_tokens=prompt.style == "plain")["input_ids"]
+    bos = tokenizer.bos_token_id
+    wants_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
+    return [bos, *ids] if wants_bos and ids[:1] != [bos] else ids
 
 
 def answer_ids(tokenizer, prompt: Prompt, summary: str) -> list[int]:

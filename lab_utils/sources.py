@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab_utils.errors import LabError
+from lab_utils.errors import LabError, without_folders
 
 SPLITS = ("train", "validation", "test")
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
@@ -25,10 +27,12 @@ class Rows:
     rows: Sequence[dict] = field(repr=False)
     unit: str = "row"
     numbers: Sequence[int] | None = field(default=None, repr=False)  # of the lines; by default 1, 2, 3, ...
+    places: Sequence[str] | None = field(default=None, repr=False)  # the words themselves, where the rows come from several files
 
     def __iter__(self) -> Iterator[tuple[str, dict]]:
-        for number, row in zip(self.numbers or range(1, len(self.rows) + 1), self.rows, strict=True):
-            yield f"{self.name}, {self.unit} {number}", row
+        numbers = self.numbers or range(1, len(self.rows) + 1)
+        places = self.places or (f"{self.name}, {self.unit} {number}" for number in numbers)
+        yield from zip(places, self.rows, strict=True)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,7 +60,8 @@ def read(source: str, configuration: str | None = None, revision: str | None = N
     if is_hub_id(source):
         return _from_hub(source, configuration, revision)
     raise LabError(
-        f"No data '{source}': give a folder with a train, validation and test file ({', '.join(FORMATS)}), one such file, a hub id, or 'everyday'."
+        f"No data '{source}': give a folder with a train, validation and test file ({', '.join(FORMATS)}), one such file, "
+        "a hub id, or 'everyday'."
     )
 
 
@@ -64,6 +69,9 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
     """The files of each split in a folder: `train.jsonl`, `dialogsum.dev.jsonl`, `test-00000-of-00002.parquet`.
 
     A file belongs to the split that a word of its name says; `hiddentest` and other names belong to none.
+
+    Raises:
+        LabError: two files that could be the same split, or a split of which not all parts are there.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
@@ -72,11 +80,15 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
         if path.is_file() and path.suffix in FORMATS and split:
             found.setdefault(split, []).append(path)
     for split, paths in found.items():
-        shards = all(re.search(r"\d{5}-of-\d{5}$", path.stem) for path in paths)
-        if len(paths) > 1 and not shards:
+        shards = [re.search(r"-\d{5}-of-(\d{5})", path.stem) for path in paths]
+        if len(paths) > 1 and not all(shards):
             names = ", ".join(path.name for path in paths)
             raise LabError(f"'{folder.name}' has more than one {split} file ({names}): leave one of them there.")
-    return found
+        if shards[0] and len(paths) != int(shards[0][1]):
+            raise LabError(
+                f"'{folder.name}' has {len(paths)} of the {int(shards[0][1])} {split} files that {paths[0].name} speaks of: get the rest."
+            )
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def read_file(path: Path) -> Rows:
@@ -90,18 +102,16 @@ def read_file(path: Path) -> Rows:
         raise LabError(f"'{path.name}' is none of {', '.join(FORMATS)}: save the data in one of these formats.")
     try:
         rows = readers[path.suffix](path)
-    except UnicodeDecodeError as error:
-        raise LabError(f"{path.name} is not UTF-8 text (byte {error.start}): save it as UTF-8 and run again.") from error
     except OSError as error:
         raise LabError(f"{path.name} cannot be read ({error.strerror or error}): check the file and run again.") from error
     if not len(rows):
-        raise LabError(f"{path.name} holds no examples: it must have one example a {rows.unit}.")
+        raise LabError(f"{path.name} holds no examples: it must have one example per {rows.unit}.")
     return rows
 
 
 def _read_jsonl(path: Path) -> Rows:
     rows, numbers = [], []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
@@ -116,7 +126,7 @@ def _read_jsonl(path: Path) -> Rows:
 
 def _read_json(path: Path) -> Rows:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise _broken(path, f"line {error.lineno}", f"not valid JSON ({error.msg})") from error
     if not isinstance(rows, list):
@@ -125,19 +135,34 @@ def _read_json(path: Path) -> Rows:
 
 
 def _read_csv(path: Path) -> Rows:
+    """A row is named by the line that it begins on: an answer may fill several."""
     csv.field_size_limit(1 << 30)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        rows, numbers = [], []
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise _broken(path, f"line {reader.line_num}", f"not the {len(reader.fieldnames)} columns of the first line")
-                rows.append(row)
-                numbers.append(reader.line_num)
-        except csv.Error as error:
-            raise _broken(path, f"line {reader.line_num}", f"not valid CSV ({error})") from error
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    columns, rows, numbers, following = None, [], [], 1
+    try:
+        for values in reader:
+            number, following = following, reader.line_num + 1
+            if not values:
+                continue
+            if columns is None:
+                columns = values
+            elif len(values) != len(columns):
+                raise _broken(path, f"line {number}", f"{len(values)} columns, not the {len(columns)} of the first line")
+            else:
+                rows.append(dict(zip(columns, values, strict=True)))
+                numbers.append(number)
+    except csv.Error as error:
+        raise _broken(path, f"line {following}", f"not valid CSV ({error})") from error
     return Rows(path.name, rows, "line", numbers)
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise LabError(f"{path.name}, line {line}: not UTF-8 text. Save the file as UTF-8 and run again.") from error
 
 
 def _read_parquet(path: Path) -> Rows:
@@ -155,25 +180,35 @@ def _broken(path: Path, place: str, what: str) -> LabError:
 
 
 def _joined(split: str, parts: list[Rows]) -> Rows:
-    return parts[0] if len(parts) == 1 else Rows(split, [row for part in parts for row in part.rows])
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(split, [row for part in parts for row in part.rows], parts[0].unit, places=[place for part in parts for place, _ in part])
 
 
 def _from_hub(source: str, configuration: str | None, revision: str | None) -> dict[str, Rows]:
     import datasets
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
         found = datasets.load_dataset(source, configuration, revision=revision)
     except DatasetNotFoundError as error:
-        if "gated" in str(error):
+        if "is a gated dataset" in str(error):
             raise LabError(
                 f"The data '{source}' is gated: accept its terms on its hub page, then set HF_TOKEN in the environment and run again."
             ) from error
-        raise LabError(f"No data '{source}': there is no such folder or file here, and no such dataset on the hub. Check the name.") from error
+        if str(error).startswith("Revision "):
+            raise LabError(f"The data '{source}' has no revision '{revision}': see its page for branches and commits.") from error
+        raise LabError(
+            f"No data '{source}': there is no such folder or file here, and no such dataset on the hub. Check the name."
+        ) from error
     except ConnectionError as error:
         raise LabError(
-            f"The data '{source}' cannot be fetched, since the hub cannot be reached: connect, or download it elsewhere and give its folder as data_dir."
+            f"The data '{source}' is neither a folder or file here nor in the download cache, and the hub cannot be reached: connect, "
+            "or download it elsewhere and give its folder as data_dir."
         ) from error
-    except ValueError as error:
-        raise LabError(f"The data '{source}' cannot be loaded: {str(error).splitlines()[0]}") from error
+    except (DatasetsError, OSError, RuntimeError, ValueError) as error:
+        reason = without_folders((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
+        raise LabError(
+            f"The data '{source}' cannot be loaded ({reason}): check its configuration and revision, or give a folder as data_dir."
+        ) from error
     return {split: Rows(f"{source} {split}", found[split]) for split in SPLITS if split in found}

@@ -233,9 +233,9 @@ print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, {base.fam
 print(base.tokenizer.decode(prompt))
 
 # %% [markdown]
-# Two special tokens are worth knowing. Many models expect **BOS** (beginning of sequence) before everything else. A chat template may write it already;
-# if the tokenizer then adds it once more, the model sees a form that it never saw in training. So we look at the first tokens and check that it does
-# not stand there twice. A model without BOS, such as T5, passes too.
+# Two special tokens are worth knowing. Many models expect **BOS** (beginning of sequence) before everything else. A chat template decides itself whether
+# to write it; if the tokenizer then adds one more, the model may see a form that it never saw in training. So we look at the first tokens and check
+# that it does not stand there twice. Some models have no BOS, T5 for one.
 #
 # **EOS** (end of sequence) is how a model says "I am done". Training will teach it when to say so.
 

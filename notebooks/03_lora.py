@@ -60,6 +60,7 @@ rank = None  # r: rows of A, columns of B
 alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
 target_modules = None  # "all-linear", "attention", "query-value", or a list of layer names such as ["q_proj", "v_proj"]
+quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
 merge_documents = 2  # test documents on which merging is checked
 sweep_ranks = [2, 32]  # ranks of the small experiment at the end
@@ -68,7 +69,6 @@ sweep_validation = 8  # its validation documents
 
 # %%
 import gc
-import warnings
 
 import pandas as pd
 import torch
@@ -80,15 +80,14 @@ settings = config.resolve(
     recipe, "lora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
     summary_column=summary_column, test_from=test_from, train_examples=train_examples, validation_examples=validation_examples,
     test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
-    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, publish_to=publish_to,
+    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, quantization=quantization, publish_to=publish_to,
 )  # fmt: skip
 plan = settings.training
-stored = {"none": "unquantized", "int8": "in int8", "nf4": "in 4 bits"}[settings.quantization]
 corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 base = models.load(settings)
 run.add(data=corpus.describe(), model=base.describe())
-print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, stored {stored}; {base.precision.name} products")
+print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, quantization {settings.quantization}, {base.precision.name} products")
 print(f"rank {plan.rank}, alpha {plan.alpha:g}, dropout {plan.dropout:g}, target modules {plan.target_modules}, learning rate {plan.learning_rate:g}")
 
 # %% [markdown]
@@ -248,7 +247,7 @@ adapter = memory.ledger(counted, counted)
 lora = memory.Ledger(frozen + adapter.weights, adapter.gradients, adapter.optimizer)
 assert abs(lora.total - frozen - 16 * counted / 1e9) < 1e-9
 ledgers = {"full": memory.ledger(base.parameters, base.parameters), "lora": lora}
-print(f"full fine-tuning {ledgers['full'].total:.4f} GB; LoRA, base stored {stored}: {lora.total:.4f} GB")
+print(f"full fine-tuning {ledgers['full'].total:.4f} GB; LoRA, base with quantization {settings.quantization}: {lora.total:.4f} GB")
 bars = {plots.METHOD_NAMES[m]: {"weights": g.weights, "gradients": g.gradients, "Adam's moments": g.optimizer} for m, g in ledgers.items()}
 plots.stacked(bars).save(run.figures / "memory_predicted.png")
 
@@ -346,12 +345,14 @@ if merge_here := base.parameters < 1e9:  # a float32 copy of a larger base may n
     merged, x = layer.base_layer.weight + update, torch.randn(4, shapes[name][0], device=update.device)
     assert torch.allclose(layer(x), torch.nn.functional.linear(x, merged, layer.base_layer.bias), rtol=1e-3, atol=1e-3)
     error = merged.bfloat16().float() - merged
-    print(f"{name}: the update is {update.norm() / layer.base_layer.weight.norm():.1%} of the weights (by norm),")
+    print(f"{name}: the update is {update.norm() / layer.base_layer.weight.norm():.2%} of the weights (by norm),")
     print(f"and rounding the merged weights to bfloat16 is an error of {error.norm() / update.norm():.1%} of the update.")
 else:
     print(f"Left out: {base.parameters:,} parameters in float32 may not fit into memory.")
 
 # %%
+import warnings
+
 if merge_here:
     batch = whole.collator([whole.encoder(corpus.train[0])])
     batch = {key: value.to(whole.model.device) for key, value in batch.items()}

@@ -73,6 +73,7 @@ rank = None  # r: rows of A, columns of B
 alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
 target_modules = None  # "all-linear", "attention", "query-value", or a list of layer names such as ["q_proj", "v_proj"]
+quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
 quantization_examples = 8  # validation documents on which the quantized bases are compared before training
 
@@ -84,7 +85,7 @@ settings = config.resolve(
     recipe, "qlora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
     summary_column=summary_column, test_from=test_from, train_examples=train_examples, validation_examples=validation_examples,
     test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
-    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, publish_to=publish_to,
+    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, quantization=quantization, publish_to=publish_to,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
@@ -95,7 +96,8 @@ print(f"this recipe's base will be stored in {settings.quantization}; here it is
 # %% [markdown]
 # ## What do weights look like?
 #
-# We take one linear layer from the middle of the model, before any quantization. Its weights must fill whole blocks of 1,024, which we need below.
+# We take one linear layer from the middle of the model, before any quantization. (It is chosen among layers that can be cut into whole blocks, which we
+# do below.)
 #
 # **Predict:** draw the histogram of its weights. Where are most of them? If they follow a normal distribution, 68% lie within one standard deviation
 # of the mean and 95% within two.
@@ -105,7 +107,8 @@ import torch
 
 from lab_utils import plots
 
-linears = [(name, m) for name, m in plain.model.named_modules() if isinstance(m, torch.nn.Linear) and m.weight.numel() % 1024 == 0]
+linears = [(name, module) for name, module in plain.model.named_modules() if isinstance(module, torch.nn.Linear)]
+linears = [(name, m) for name, m in linears if m.in_features % 64 == 0 and m.weight.numel() % 1024 == 0]
 name, layer = linears[len(linears) // 2]
 weights = layer.weight.detach().float()
 apart = ((weights - weights.mean()) / weights.std()).abs()
@@ -254,9 +257,9 @@ assert same > 0.999  # a weight half-way between two levels may go either way wh
 #
 # ## The whole base in few bits
 #
-# `models.load` follows the recipe: `nf4`, with double quantization, or `int8`. Only the matrices of linear layers are quantized. Embeddings, norms and
-# the output layer (the **head**) keep their format: they are either looked up, tiny, or sensitive. T5 models keep the layers named `wo` as well, and in
-# float32, since their products overflow in float16.
+# `models.load` follows the recipe: `nf4`, with double quantization, or `int8`. Only the matrices of linear layers are quantized. Embeddings, norms,
+# biases and the output layer (the **head**) keep their format: they are either looked up, tiny, or sensitive. T5 models keep the layers named `wo` as
+# well, and in float32, since their products overflow in float16.
 #
 # **Predict:** which share of all parameters is quantized?
 
@@ -269,11 +272,11 @@ import pandas as pd
 base = models.load(settings)
 counts, seen = Counter(), set()
 for module in base.model.modules():
-    for p in module.parameters(recurse=False):
+    for part, p in module.named_parameters(recurse=False):
         if id(p) not in seen:  # an embedding may serve as the head too, and counts once
             two_in_a_byte = isinstance(p, bitsandbytes.nn.Params4bit)
             few_bits = two_in_a_byte or isinstance(p, bitsandbytes.nn.Int8Params)
-            counts["quantized" if few_bits else f"kept: {type(module).__name__}"] += p.numel() * (2 if two_in_a_byte else 1)
+            counts["quantized" if few_bits else f"kept: {type(module).__name__} {part}"] += p.numel() * (2 if two_in_a_byte else 1)
         seen.add(id(p))
 assert counts.total() == base.parameters
 print(f"this recipe's base is stored in {settings.quantization}")
@@ -302,8 +305,9 @@ plots.stacked(rows).save(run.figures / "base_in_bits.png")
 #
 # ## What does quantization alone cost?
 #
-# Nothing has been trained yet. We ask the same base three times: not quantized, in int8, in NF4. Two instruments, both on the same few validation
-# documents: ROUGE-1 of the answers, and the loss on the first reference. Both are averaged over documents. Differences are paired, with 95% intervals.
+# Nothing has been trained yet. We ask the same base three times: not quantized (`none`), in int8, in NF4. Two instruments, both on the same few
+# validation documents: ROUGE-1 of the answers, and the loss on the first reference. Both are averaged over documents. Differences are paired, with
+# 95% intervals.
 #
 # **Predict:** who loses how much? Which instrument will notice it first?
 

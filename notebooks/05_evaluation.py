@@ -39,20 +39,29 @@ bootstrap.ensure()
 recipe = "smollm2-everyday"
 run_dir = "runs/smollm2-everyday"
 seed = 0  # of the resampling
-data_dir = None  # as in the notebooks before
+data = None  # this and the next four as in the notebooks before: they give the documents
+data_dir = None
+document_column = None
+summary_column = None
+test_from = None
 test_examples = None
-few = 10  # how many dialogues a hasty evaluation would use
+few = 10  # how many documents a hasty evaluation would use
 
 # %%
 import numpy as np
 import pandas as pd
 
-from lab_utils import comparison, config, data, metrics, plots, report, runs, significance
+from lab_utils import comparison, config, metrics, plots, report, runs, significance
+from lab_utils import data as corpora  # `data` is a parameter
 
-settings = config.resolve(recipe, "zero_shot", seed, data_dir=data_dir, test_examples=test_examples)
-corpus = data.load(settings.recipe.data)
+settings = config.resolve(
+    recipe, "zero_shot", seed, data=data, data_dir=data_dir, document_column=document_column, summary_column=summary_column,
+    test_from=test_from, test_examples=test_examples,
+)  # fmt: skip
+corpus = corpora.load(settings.recipe.data)
 finished = runs.read_all(run_dir)
-print("finished:", ", ".join(run.method for run in finished) or "nothing yet")
+comparison.lines(finished[:1])  # says so where there is nothing yet
+print("finished:", ", ".join(run.method for run in finished))
 
 # %% [markdown]
 # ## May these runs be compared?
@@ -72,7 +81,7 @@ import copy
 from dataclasses import replace
 
 other = replace(finished[-1], method="imposter", record=copy.deepcopy(finished[-1].record))
-other.record["config"]["recipe"]["prompt"]["instruction"] = "Write a haiku about this conversation."
+other.record["config"]["recipe"]["prompt"]["instruction"] = "Write a haiku about this text."
 try:
     comparison.lines([finished[0], other])
 except Exception as refusal:
@@ -95,8 +104,9 @@ for system in systems:
 # %% [markdown]
 # ## The table
 #
-# Scores have 95% intervals. Costs stand beside them. Two lines help to read it: **lead-3** copies three turns, and **one reference against the others**
-# scores a writer with the other writers' summaries.
+# Scores have 95% intervals. Costs stand beside them. Lines without costs help to read it. **Lead-3** copies the beginning: three turns of a
+# conversation, three sentences of an article. **One reference against the others** scores a writer with the other writers' summaries; it exists where
+# documents have several references.
 
 # %%
 pd.DataFrame(comparison.table(systems)).fillna("").set_index("system")
@@ -104,8 +114,8 @@ pd.DataFrame(comparison.table(systems)).fillna("").set_index("system")
 # %% [markdown]
 # ## An interval by hand
 #
-# Draw as many dialogues as there are, with replacement. Take the mean. Do it 10,000 times. The middle 95% of these means is the interval. It says how
-# much the mean would move with another draw of dialogues.
+# Draw as many documents as there are, with replacement. Take the mean. Do it 10,000 times. The middle 95% of these means is the interval. It says how
+# much the mean would move with another draw of documents.
 #
 # **Predict:** how wide is it, in points?
 
@@ -127,8 +137,8 @@ plots.intervals({name: (i.mean, i.low, i.high) for name, i in scores.items()}, "
 # %% [markdown]
 # ## Pair by pair
 #
-# Some intervals overlap. Does that mean there is no difference? Not yet. Some dialogues are hard for every method and some easy. That spread is in both
-# intervals, and it cancels when we subtract **on the same dialogue** first.
+# Some intervals overlap. Does that mean there is no difference? Not yet. Some documents are hard for every method and some easy. That spread is in both
+# intervals, and it cancels when we subtract **on the same document** first.
 #
 # **Predict:** is the interval of the difference wider or narrower than those of the two scores?
 
@@ -138,12 +148,12 @@ first, last = trained[0], trained[-1]
 gaps = np.array(last.values("rouge1")) - np.array(first.values("rouge1"))
 apart = np.sqrt(sum((scores[s.name].high - scores[s.name].low) ** 2 for s in (first, last)))
 together = significance.paired_difference(last.values("rouge1"), first.values("rouge1"))
-print(f"{last.name} minus {first.name}: {gaps.mean():+.1f} points on average, higher on {np.mean(gaps > 0):.0%} of the dialogues")
+print(f"{last.name} minus {first.name}: {gaps.mean():+.1f} points on average, higher on {np.mean(gaps > 0):.0%} of the documents")
 print(f"width if they were independent: {apart:.1f}; width paired: {together.high - together.low:.1f}")
 
 # %% [markdown]
-# Here are all pairs. A blue interval leaves out zero: the data show a difference. A grey one does not. That is a result too: **no detectable difference at
-# this n**. It does not say that the methods are equal.
+# Here are all pairs. A blue interval leaves out zero: the data show a difference. A grey one does not. That is a result too: **no detectable
+# difference at this n**. It does not say that the methods are equal.
 
 # %%
 pairs = comparison.differences(systems)
@@ -155,11 +165,11 @@ rows = {d.name: (d.interval.mean, d.interval.low, d.interval.high) for d in pair
 plots.intervals(rows, "difference in ROUGE-1 points", zero_line=True) if rows else "One method alone has no pairs."
 
 # %% [markdown]
-# ## What ten dialogues would have said
+# ## What a few documents would have said
 #
-# Many tutorials compare methods on the first ten test rows. We can replay that: draw a few dialogues, rank the methods, repeat.
+# Many tutorials compare methods on the first ten test rows. We can replay that: draw a few documents, rank the methods, repeat.
 #
-# **Predict:** how often does the ranking of all dialogues come out?
+# **Predict:** how often does the ranking of all documents come out?
 
 # %%
 few_used = min(few, len(corpus.test))
@@ -167,14 +177,14 @@ matrix = np.array([s.values("rouge1") for s in trained])
 full_order = tuple(np.argsort(-matrix.mean(axis=1)))
 orders = [tuple(np.argsort(-matrix[:, rng.choice(matrix.shape[1], few_used, replace=False)].mean(axis=1))) for _ in range(2000)]
 same = np.mean([order == full_order for order in orders])
-print("ranking on all dialogues:", " > ".join(trained[i].name for i in full_order))
+print("ranking on all documents:", " > ".join(trained[i].name for i in full_order))
 print(f"draws of {few_used} that give this ranking: {same:.0%}; rankings that occur: {len(set(orders))}")
 
 # %% [markdown]
 # ## What the protocol does
 #
-# The same summaries, scored in several ways. A ROUGE number without its protocol cannot be compared with another one. "Best reference" looks better than "mean
-# over references" by several points, and no model changed.
+# The same summaries, scored in several ways. A ROUGE number without its protocol cannot be compared with another one. With several references the best
+# of them always scores at least as high as their mean, and no model changed. (With one reference the first three columns are equal.)
 #
 # ROUGE-L comes in two kinds. `rougeL` takes a summary as one long sentence, `rougeLsum` sentence by sentence. Papers often print the second under the
 # first one's name.
@@ -232,8 +242,8 @@ plots.losses(curves) if curves else "No trained method yet."
 # %% [markdown]
 # ## Read the summaries
 #
-# Numbers cannot tell whether a summary is *true*. Here is our dialogue from notebook 1 with every system's answer. Check the facts: who, what, when, how
-# much.
+# Numbers cannot tell whether a summary is *true*. Here is our document from notebook 1 with every system's answer. Check the facts: who, what, when,
+# how much.
 
 # %%
 story = corpus.test[0]
@@ -244,7 +254,7 @@ for s in trained:
 print(f"{'a reference':18} {story.summary}")
 
 # %% [markdown]
-# Where do the methods disagree most? The dialogue with the widest spread of scores is the one to read next.
+# Where do the methods disagree most? The document with the widest spread of scores is the one to read next.
 
 # %%
 spread = matrix.max(axis=0) - matrix.min(axis=0)
@@ -256,7 +266,7 @@ for s in trained:
 # %% [markdown]
 # ## Manner or matter?
 #
-# Training teaches two things: *how* summaries look here (length, tense, how speakers are named) and *what* to put in. ROUGE rewards both. If most of the
+# Training teaches two things: *how* summaries look here (length, tense, how people are named) and *what* to put in. ROUGE rewards both. If most of the
 # gain is manner, answers get the right length and end on time while facts stay wrong. So look at manner alone.
 
 # %%
@@ -293,8 +303,8 @@ print(f"All this on one page that opens without a network: {page.name} in {run_d
 # - checked that the runs may be compared, and seen a refusal,
 # - recomputed every score from its predictions,
 # - put intervals on scores by hand and by library,
-# - compared methods pair by pair on the same dialogues,
-# - seen what ten dialogues and another protocol would have said,
+# - compared methods pair by pair on the same documents,
+# - seen what a few documents and another protocol would have said,
 # - set quality beside cost, and read what the models wrote.
 #
 # **Questions**

@@ -32,12 +32,13 @@ def recipe(request):
 
 @pytest.fixture
 def write_lines(tmp_path):
-    """Writes a JSON-lines data folder from lists of raw lines; returns its path."""
+    """Writes a JSON-lines data folder from lists of raw lines; returns its path. A split not given holds one document of its own."""
+    others = {split: [f'{{"document": "A document of the {split} split.", "summary": "One."}}'] for split in ("validation", "test")}
 
     def write(train, validation=None, test=None):
         folder = tmp_path / "data"
         folder.mkdir(exist_ok=True)
-        for name, lines in (("train", train), ("validation", validation or train), ("test", test or train)):
+        for name, lines in (("train", train), ("validation", validation or others["validation"]), ("test", test or others["test"])):
             (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder
 

@@ -67,9 +67,7 @@ def build(kind: str, folder: Path) -> Path:
         model = architecture(architecture.config_class(**shape))
         if kind == "flan-t5":  # transformers ties every new T5; published checkpoints of FLAN-T5 hold an output layer of their own
             model.lm_head.weight = torch.nn.Parameter(0.4 * torch.randn(shape["vocab_size"], shape["d_model"]))
-        if (
-            tokenizer.pad_token_id == tokenizer.eos_token_id and model.config.pad_token_id is not None
-        ):  # a new pad row is zero: no EOS could win
+        if kind == "smollm2":  # pads with its EOS, and the row of a new pad token is zero: with tied weights it could never win
             torch.nn.init.normal_(model.get_input_embeddings().weight[tokenizer.eos_token_id], std=0.1)
     model.generation_config = transformers.GenerationConfig(**generation)
     model.to(getattr(torch, number_format)).save_pretrained(folder)
