@@ -98,7 +98,7 @@ def _inputs(setup: Setup, width: int, readers: Sequence[Linear], number: int, he
     size = sum(setup.rank * c + (2 * c * l.n_out if setup.dora else 0) for l in adapted)
     quantized = setup.quantization != "none" and not any(l.name == "wo" for l in readers)  # T5's wo never is
     if setup.quantization == "int8" and quantized:
-        size += shared if number == c else len(readers) * c * width
+        size += 0 if held else number * width  # bitsandbytes keeps the tensor itself
         held = True
     if setup.dropout and adapted:
         return size + len(adapted) * (c + setup.mask(number if quantized else 4)) * width

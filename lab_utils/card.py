@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from html import escape
 from typing import Any
 
-from lab_utils import __version__, prompts
+from lab_utils import __version__, prompts, sources
 from lab_utils.config import Settings
 from lab_utils.errors import LabError, without_folders
 from lab_utils.runs import Finished
@@ -38,12 +37,11 @@ from transformers import {{ auto }}, AutoTokenizer, BitsAndBytesConfig, Generati
 
 NAME = {{ name }}
 tokenizer = AutoTokenizer.from_pretrained(NAME)
-base = {{ auto }}.from_pretrained({{ base }}{{ options }})
-tokens = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-{% if not causal %}
-tokens["decoder_start_token_id"] = base.config.decoder_start_token_id
-{% endif %}
-base.generation_config = GenerationConfig(max_new_tokens={{ limit }}, **tokens)  # the base model's own may sample
+base = {{ auto }}.from_pretrained({{ base }})
+base.generation_config = GenerationConfig(  # the base model's own may sample
+    max_new_tokens={{ limit }}, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    decoder_start_token_id=getattr(base.config, "decoder_start_token_id", None),
+)
 model = PeftModel.from_pretrained(base, NAME)
 {% else %}
 import json
@@ -61,10 +59,10 @@ model, tokenizer = PeftModel.from_pretrained(base.model, NAME), base.tokenizer
 
 document = "..."
 prompt = {{ prompt }}.replace("[document]", document)
-{% if chat %}
-messages = [{{ system }}{"role": "user", "content": prompt}]
-options = {{ template_options }}
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt", **options)
+{% if messages %}
+messages = {{ messages }} + [{"role": "user", "content": prompt}]
+options = {{ options }}
+inputs = tokenizer.apply_chat_template(messages, **options)
 {% else %}
 inputs = tokenizer(prompt, return_tensors="pt")
 {% endif %}
@@ -79,7 +77,7 @@ CARD = """\
 # {{ model.name }}, {{ method_name }}, {{ data.name }}
 
 {{ model.name }} after {{ method_name }} of {{ "{:,}".format(model.trainable_parameters) }} parameters, to summarize documents like
-those in '{{ data.name }}': {{ what }}. Made in the Summarization Fine-Tuning Lab, a course: it shows what a training method does, and
+those in '{{ data.name }}': {{ what }}. Made in a course, to show what a training method does;
 nobody tested it for anything else. This card was written from the record of the run, the file `run.json` here.
 
 ## How to load it
@@ -130,9 +128,8 @@ testing; fingerprint of the test set {{ data.fingerprint }}. Licence of the data
 {%- for key, value in config.recipe[method].items() %}
 | {{ key }} | {{ value|join(", ") if value is sequence and value is not string else value }} |
 {%- endfor %}
-| seed, recipe | {{ seed }}, {{ recipe }} |
-| machine | {{ environment.platform }}; {{ environment.device }} |
-| software | lab {{ lab }} ({{ environment.commit }}), Python {{ environment.python }}
+| recipe, seed | {{ recipe }}, {{ seed }} |
+| made with | {{ environment.platform }}; {{ environment.device }}; lab {{ lab }} ({{ environment.commit }}), Python {{ environment.python }}
 {%- for package, version in environment.packages.items() %}, {{ package }} {{ version }}{% endfor %} |
 
 ## Limits
@@ -161,61 +158,57 @@ def card(finished: Finished, merged: bool = False, to: str | None = None) -> str
     Raises:
         LabError: nothing was trained in this run.
     """
-    from huggingface_hub import ModelCard
-    from jinja2 import Template
+    from huggingface_hub import ModelCard, ModelCardData
 
     if finished.method == "zero_shot":
         raise LabError("zero_shot trains nothing, so there is nothing to publish: choose full, lora or qlora.")
     record = each(finished.record, without_folders)
-    settings = Settings.model_validate(record["config"])
-    full, metrics = finished.method == "full", record["metrics"]
+    data, source, metrics, licence = record["data"], record["model"]["source"], record["metrics"], _licence(record["data"])
+    full, method = finished.method == "full", METHODS[finished.method]
     scores = {label: metrics[name] for name, label in SCORES.items()}
     best = {f"{label}, best reference": metrics[f"best_{name}"] for name, label in SCORES.items()}
-    fields = each(record, _inert) | {
-        "method_name": METHODS[finished.method],
-        "what": "the whole model" if full else "the base with the adapter merged into it" if merged else "the adapter alone",
-        "code": Template(CODE, trim_blocks=True).render(_code(record, settings, full or merged, to)),
-        "scores": scores if list(scores.values()) == list(best.values()) else scores | best,  # the same with one reference a document
-        "merged": merged and not full,
-        "licence": _licence(record["data"]),
-        "lab": __version__,
-    }
-    return str(ModelCard.from_template(_metadata(record, full or merged), template_str=CARD, **fields))
-
-
-def _code(record: dict, settings: Settings, whole: bool, to: str | None) -> dict[str, Any]:
-    """What CODE needs to load what is published and to summarize with this run's prompt. Texts are Python literals."""
-    model, prompt, precision = settings.recipe.model, settings.recipe.prompt, record["environment"]["precision"]
-    options = f', dtype="{precision}"' + (f", revision={_literal(model.revision)}" if model.revision else "")
-    if settings.quantization != "none":
-        options += f", quantization_config=BitsAndBytesConfig({QUANTIZED[settings.quantization].format(precision=precision)})"
-    return {
-        "whole": whole,
-        "causal": model.family == "causal",
-        "auto": "AutoModelForCausalLM" if model.family == "causal" else "AutoModelForSeq2SeqLM",
-        "name": _literal(to or "owner/name"),
-        "base": _literal(model.source) if hub_id(record["model"]["source"]) else None,
-        "options": options,
-        "limit": settings.recipe.generation.max_new_tokens,
-        "chat": prompt.style == "chat",
-        "prompt": _literal(prompts.user_message(prompt, "[document]")),
-        "system": f'{{"role": "system", "content": {_literal(prompt.system)}}}, ' if prompt.system else "",
-        "template_options": _literal(prompt.template_options),
-    }
-
-
-def _metadata(record: dict, whole: bool):
-    """What the hub sorts and links by. Scores stay out of it: `model-index` has no room for their interval and protocol."""
-    from huggingface_hub import ModelCardData
-
-    data, licence, method = record["data"], _licence(record["data"]), METHODS[record["method"]]
-    return ModelCardData(
-        library_name="transformers" if whole else "peft",
-        base_model=hub_id(record["model"]["source"]),
+    metadata = ModelCardData(  # without scores: `model-index` has no room for their interval and protocol
+        library_name="transformers" if full or merged else "peft",
+        base_model=source if sources.is_hub_id(source) else None,
         datasets=[data["name"]] if data["source"] == "hub" else None,
         license=licence.lower().replace(" ", "-") if "-NC" in licence else "other",  # nothing weaker than the data's terms is claimed
         pipeline_tag="summarization",
         tags=["summarization", method.lower().replace(" ", "-"), "summarization-lab"],
+    )
+    fields = each(record, _inert) | {
+        "method_name": method,
+        "what": "the whole model" if full else "the base with the adapter merged into it" if merged else "the adapter alone",
+        "code": _code(record, full or merged, to),
+        "scores": scores if list(scores.values()) == list(best.values()) else scores | best,  # the same with one reference a document
+        "merged": merged and not full,
+        "licence": licence,
+        "lab": __version__,
+    }
+    return str(ModelCard.from_template(metadata, template_str=CARD, **fields))
+
+
+def _code(record: dict, whole: bool, to: str | None) -> str:
+    """Python that loads what is published and summarizes one document with this run's prompt. What it quotes are Python literals."""
+    from jinja2 import Template
+
+    settings = Settings.model_validate(record["config"])
+    model, prompt, precision = settings.recipe.model, settings.recipe.prompt, record["environment"]["precision"]
+    base = [_literal(model.source), f'dtype="{precision}"']
+    if model.revision:
+        base.append(f"revision={_literal(model.revision)}")
+    if settings.quantization != "none":
+        base.append(f"quantization_config=BitsAndBytesConfig({QUANTIZED[settings.quantization].format(precision=precision)})")
+    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    return Template(CODE, trim_blocks=True).render(
+        whole=whole,
+        causal=model.family == "causal",
+        auto="AutoModelForCausalLM" if model.family == "causal" else "AutoModelForSeq2SeqLM",
+        name=_literal(to or "owner/name"),
+        base=", ".join(base) if sources.is_hub_id(record["model"]["source"]) else None,
+        limit=settings.recipe.generation.max_new_tokens,
+        prompt=_literal(prompts.user_message(prompt, "[document]")),
+        messages=_literal(system) if prompt.style == "chat" else None,
+        options=_literal({"add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"} | prompt.template_options),
     )
 
 
@@ -223,16 +216,6 @@ def _licence(data: dict) -> str:
     if data["source"] == "packaged":
         return "CC BY 4.0"
     return LICENCES.get(data["name"], "see the data's page") if data["source"] == "hub" else "the licence of your own data"
-
-
-def hub_id(source: str) -> str | None:
-    """The source if it is "owner/name", a name on the hub."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    with suppress(HFValidationError):
-        validate_repo_id(source)
-        return source if source.count("/") == 1 and not source.endswith(".gguf") else None
-    return None
 
 
 def each(value: Any, change: Callable[[str], str]) -> Any:
@@ -249,6 +232,6 @@ def _inert(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
-def _literal(value: str | dict) -> str:
+def _literal(value: Any) -> str:
     """A Python literal on one line that holds no HTML."""
     return repr(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -25,6 +25,7 @@ import math
 import os
 import platform
 import subprocess
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -32,7 +33,7 @@ from typing import Any
 
 from lab_utils import activations, architectures, environment
 from lab_utils.architectures import Architecture
-from lab_utils.config import Settings
+from lab_utils.config import Settings, changed
 from lab_utils.memory import WEIGHT_BYTES
 
 PROMPT_TOKENS = 40  # instruction, cue and the template's own tokens
@@ -149,18 +150,32 @@ def fit(settings: Settings, shape: Architecture, device: Device) -> Fit:
     if refused:
         return Fit(False, peak, largest, precision, refused)
     notes = []
-    if peak > usable and needs.trains and largest == 0:
-        notes.append(f"not even one example at a time: {sum(needs.training(1).values()):.1f} GB")
-    elif peak > usable and needs.trains and largest < settings.training.micro_batch:
-        notes.append(f"lower micro_batch to {largest}")
-    if sum(needs.generating().values()) > usable:
-        size = needs.largest_generation_batch(usable)
-        notes.append(f"lower generation_batch to {size}" if size else "too little memory to generate")
-    if device.capability and device.capability < FIRST_WITH_KERNELS:
-        notes.append("current torch builds have no kernels for it: choose a T4")
     if device.note:
         notes.append(device.note)
+    if device.capability and device.capability < FIRST_WITH_KERNELS:
+        notes.append("current torch builds lack kernels for it")
+    if sum(needs.training().values()) > usable:
+        notes.append(_less_training(settings, needs, largest, usable))
+    if sum(needs.generating().values()) > usable:
+        batch = needs.largest_generation_batch(usable)
+        notes.append(f"to generate, lower generation_batch to {batch}" if batch else "too small to generate")
     return Fit(peak <= usable, peak, largest, precision, "; ".join(notes))
+
+
+def _less_training(settings: Settings, needs: _Needs, largest: int, usable: float) -> str:
+    """What to change so that training fits, if anything helps: a smaller micro-batch, then recomputed activations."""
+    plan = settings.training
+    if largest:
+        divisor = max(size for size in range(1, largest + 1) if plan.batch_size % size == 0)
+        return f"to train, lower micro_batch to {divisor}"
+    one = sum(needs.training(1).values())
+    if not plan.activation_checkpointing:
+        patient = changed(plan, activation_checkpointing=True)
+        recipe = settings.recipe.model_copy(update={settings.method: patient})
+        needs = replace(needs, settings=settings.model_copy(update={"recipe": recipe}))
+        if largest := needs.largest_micro_batch(usable):
+            return f"one example takes {one:.1f} GB; activation_checkpointing=true makes room for {largest}"
+    return f"one example takes {one:.1f} GB"
 
 
 def _precision(settings: Settings, device: Device) -> tuple[str, str]:
@@ -397,8 +412,6 @@ def _gb(value: float | None) -> str:
 
 
 def _wrapped(line: str, indent: int, width: int = 100) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(line, width, subsequent_indent=" " * indent, drop_whitespace=True, replace_whitespace=False)
 
 
