@@ -125,11 +125,12 @@ testing; fingerprint of the test set {{ data.fingerprint }}. Licence of the data
 | cost | {{ training.seconds }} s, peak memory {{ training.peak_memory_gb }} GB; weights of {{ model.checkpoint_mb }} MB |
 | loss | {{ "%.3f"|format(training.first_loss) }} at first, {{ "%.3f"|format(training.last_loss) }} at last |
 | precision | {{ environment.precision }}: {{ environment.precision_reason }} |
-{%- for key, value in config.recipe[method].items() %}
+{%- for key, value in config.recipe[method].items() if value is not none %}
 | {{ key }} | {{ value|join(", ") if value is sequence and value is not string else value }} |
 {%- endfor %}
 | recipe, seed | {{ recipe }}, {{ seed }} |
-| made with | {{ environment.platform }}; {{ environment.device }}; lab {{ lab }} ({{ environment.commit }}), Python {{ environment.python }}
+| machine | {{ environment.platform }}; {{ environment.device }} |
+| software | lab {{ lab }}{{ " at " + environment.commit if environment.commit }}, Python {{ environment.python }}
 {%- for package, version in environment.packages.items() %}, {{ package }} {{ version }}{% endfor %} |
 
 ## Limits

@@ -167,10 +167,12 @@ def publish(finished: Finished, to: str, merged: bool = False, model_dir: str | 
 
     try:
         validate_repo_id(to)
-        _, _ = to.split("/")
-    except (HFValidationError, ValueError) as error:
+        is_name = to.count("/") == 1
+    except HFValidationError:
+        is_name = False
+    if not is_name:
         given = "a token" if str(to).startswith("hf_") else repr(to)
-        raise LabError(f"publish_to takes owner/name, a name on the hub of letters, digits, - _ or .; got {given}.") from error
+        raise LabError(f"publish_to takes owner/name, a name on the hub of letters, digits, - _ or .; got {given}.")
     secret, where = token()
     if secret and secret in json.dumps(finished.record):
         raise LabError("Nothing was published, since your token stands in run.json: take it out of the recipe and run again.")
