@@ -198,9 +198,9 @@ def build(values: dict[str, Any], source: str) -> Architecture:
     try:
         return _t5(values, source) if model_type == "t5" else _decoder(values, source)
     except KeyError as error:
-        raise LabError(f"The configuration of {source} lacks {error}: it needs the values of a published {model_type} config.json.") from error
+        raise LabError(f"The configuration of {source} lacks {error}: take a {model_type} config.json as it was published.") from error
     except TypeError as error:
-        raise LabError(f"The configuration of {source} holds a text where a number must stand ({error}): download it again.") from error
+        raise LabError(f"The configuration of {source} holds something else where a number must stand: download it again.") from error
 
 
 def _t5(values: dict[str, Any], source: str) -> Architecture:

@@ -37,7 +37,9 @@ from transformers import {{ auto }}, AutoTokenizer, BitsAndBytesConfig, Generati
 
 NAME = {{ name }}
 tokenizer = AutoTokenizer.from_pretrained(NAME)
-base = {{ auto }}.from_pretrained({{ base }})
+base = {{ auto }}.from_pretrained(
+    {{ base }},
+)
 base.generation_config = GenerationConfig(  # the base model's own may sample
     max_new_tokens={{ limit }}, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     decoder_start_token_id=getattr(base.config, "decoder_start_token_id", None),
@@ -59,10 +61,14 @@ model, tokenizer = PeftModel.from_pretrained(base.model, NAME), base.tokenizer
 
 document = "..."
 prompt = {{ prompt }}.replace("[document]", document)
-{% if messages %}
-messages = {{ messages }} + [{"role": "user", "content": prompt}]
-options = {{ options }}
-inputs = tokenizer.apply_chat_template(messages, **options)
+{% if chat %}
+messages = [
+{% if system %}
+    {"role": "system", "content": {{ system }}},
+{% endif %}
+    {"role": "user", "content": prompt},
+]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"{{ options }})
 {% else %}
 inputs = tokenizer(prompt, return_tensors="pt")
 {% endif %}
@@ -76,7 +82,7 @@ CARD = """\
 
 # {{ model.name }}, {{ method_name }}, {{ data.name }}
 
-{{ model.name }} after {{ method_name }} of {{ "{:,}".format(model.trainable_parameters) }} parameters, to summarize documents like
+{{ model.name }} after {{ method_name }} ({{ "{:,}".format(model.trainable_parameters) }} trained parameters), to summarize documents like
 those in '{{ data.name }}': {{ what }}. Made in a course, to show what a training method does;
 nobody tested it for anything else. This card was written from the record of the run, the file `run.json` here.
 
@@ -97,8 +103,8 @@ nobody tested it for anything else. This card was written from the record of the
 {% for key, value in metrics.protocol.items() -%}
 - {{ key }}: {{ value }}
 {% endfor -%}
-- decoding: greedy, until the end token ({{ "%.0f"|format(100 * generation.stopped_share) }}% of the answers) or
-  {{ config.recipe.generation.max_new_tokens }} new tokens
+- decoding: greedy, to the end token ({{ "%.0f"|format(100 * generation.stopped_share) }}% of the answers) or \
+{{ config.recipe.generation.max_new_tokens }} new tokens
 - prompt: the one in the code above, with documents cut after {{ config.recipe.lengths.document_tokens }} tokens
 {%- if merged %}
 
@@ -120,7 +126,7 @@ testing; fingerprint of the test set {{ data.fingerprint }}. Licence of the data
 | | |
 | --- | --- |
 | base model | {{ model.name }} ({{ model.source }}), fingerprint {{ model.fingerprint }} |
-| parameters | {{ "{:,}".format(model.parameters) }}, of which or to which {{ "{:,}".format(model.trainable_parameters) }} trained |
+| parameters | {{ "{:,}".format(model.parameters) }} in the base, {{ "{:,}".format(model.trainable_parameters) }} trained |
 | budget | {{ training.steps }} steps, {{ training.examples }} examples (repetitions counted), {{ training.tokens }} tokens |
 | cost | {{ training.seconds }} s, peak memory {{ training.peak_memory_gb }} GB; weights of {{ model.checkpoint_mb }} MB |
 | loss | {{ "%.3f"|format(training.first_loss) }} at first, {{ "%.3f"|format(training.last_loss) }} at last |
@@ -199,17 +205,17 @@ def _code(record: dict, whole: bool, to: str | None) -> str:
         base.append(f"revision={_literal(model.revision)}")
     if settings.quantization != "none":
         base.append(f"quantization_config=BitsAndBytesConfig({QUANTIZED[settings.quantization].format(precision=precision)})")
-    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     return Template(CODE, trim_blocks=True).render(
         whole=whole,
         causal=model.family == "causal",
         auto="AutoModelForCausalLM" if model.family == "causal" else "AutoModelForSeq2SeqLM",
         name=_literal(to or "owner/name"),
-        base=", ".join(base) if sources.is_hub_id(record["model"]["source"]) else None,
+        base=",\n    ".join(base) if sources.is_hub_id(record["model"]["source"]) else None,
         limit=settings.recipe.generation.max_new_tokens,
         prompt=_literal(prompts.user_message(prompt, "[document]")),
-        messages=_literal(system) if prompt.style == "chat" else None,
-        options=_literal({"add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"} | prompt.template_options),
+        chat=prompt.style == "chat",
+        system=_literal(prompt.system) if prompt.system else None,
+        options=f", **{_literal(prompt.template_options)}" if prompt.template_options else "",
     )
 
 

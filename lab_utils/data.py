@@ -287,5 +287,6 @@ def speakers(document: str) -> list[str]:
 
 
 def lead(document: str, turns: int = 3) -> str:
-    """The first turns (or lines) of a document: the baseline that every summarizer must beat."""
-    return "\n".join([line for line in document.splitlines() if line.strip()][:turns])
+    """The first turns (lines) of a dialogue, or sentences of a text in one line: the baseline that every summarizer must beat."""
+    lines = [line for line in document.splitlines() if line.strip()]
+    return " ".join(re.split(r"(?<=[.!?])\s+", lines[0])[:turns]) if len(lines) == 1 else "\n".join(lines[:turns])

@@ -14,7 +14,7 @@ Everything follows from configurations; neither torch nor weights are loaded. GB
 - Generation holds the weights as they are after training, keys and values for a whole `generation_batch` at full length, one layer's
   results of reading the prompts, and the last position's logits. Other sampling or beams would cost more.
 - A CUDA context takes 0.7 GB, a Python process with torch, transformers and peft 0.65 GB (measured). On a CPU, batches of changing
-  length leave gaps in the heap that the C library does not return: 0.6 of the activations (measured with SmolLM2-135M: 0.5 to 1.1).
+  length leave gaps in the heap that the C library does not return: 0.6 of the activations (measured with SmolLM2-135M: 0.55 to 0.65).
 - A device is taken to be full at 95%.
 """
 
@@ -28,6 +28,7 @@ import subprocess
 import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -59,12 +60,11 @@ class Device:
     note: str = ""
 
 
-DEVICES = (
-    Device("T4 16 GB", 15.8, (7, 5)),
-    Device("P100 16 GB", 17.1, (6, 0)),
-    Device("A100 40 GB", 42.4, (8, 0)),
-    Device("H200 141 GB", 150.0, (9, 0)),
-)
+T4 = Device("T4 16 GB", 15.8, (7, 5))
+P100 = Device("P100 16 GB", 17.1, (6, 0))
+A100 = Device("A100 40 GB", 42.4, (8, 0))
+H200 = Device("H200 141 GB", 150.0, (9, 0))
+DEVICES = (T4, P100, A100, H200)
 THIS_MACHINE = "this machine"
 
 
@@ -276,7 +276,9 @@ class _Needs:
             embedding = shape.others["embedding"] if self.full else 0
             return 2 * (self.trainable - embedding) + 8 * embedding
         if self.full:
-            return 4 * sum(l.count * (l.n_in + l.n_out) for l in shape.linears) + 4 * shape.vocabulary
+            matrices = [l for l in shape.linears if not (shape.tied and l.name == architectures.OUTPUT)]
+            edges = sum(l.count * (l.n_in + l.n_out) for l in matrices) + shape.vocabulary + shape.stacks[0].hidden
+            return 4 * (edges + shape.others["norms"] + sum(l.biases for l in matrices))
         return 4 * sum(l.count * (l.n_in + l.n_out + 2 * plan.rank) for l in shape.targets(plan.target_modules))
 
     def generating(self, batch: int | None = None) -> dict[str, float]:
@@ -333,6 +335,7 @@ def optimizer_steps(settings: Settings, examples: int) -> int:
     return math.ceil(plan.epochs * max(1, math.ceil(math.ceil(examples / plan.micro_batch) / accumulation)))
 
 
+@cache
 def this_machine() -> Device:
     """The GPU that the lab would use here, else the CPU with the machine's memory; asked without torch."""
     import psutil

@@ -113,7 +113,7 @@ for number, reference in enumerate(story.references, 1):
 #
 # A word counts as often as it occurs in both, so repeating a good word does not help.
 #
-# We score other texts about our document against its first reference: the other references, and the document's own beginning.
+# We score other texts about our document against its first reference: the document's own beginning, and the other references.
 
 # %%
 import re
@@ -132,8 +132,8 @@ def rouge1_by_hand(summary, reference):
 
 
 reference, *others = story.references
-texts = {f"reference {i}": text for i, text in enumerate(others, 2)} | {"the document's beginning": corpora.lead(story.document)}
-name, candidate = next(iter(texts.items()))
+texts = {"the document's beginning": corpora.lead(story.document)} | {f"reference {i}": text for i, text in enumerate(others, 2)}
+name, candidate = list(texts.items())[-1]
 print(f"{name} against reference 1, ROUGE-1 by hand: {rouge1_by_hand(candidate, reference):.2f}")
 
 # %% [markdown]
@@ -233,9 +233,9 @@ print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, {base.fam
 print(base.tokenizer.decode(prompt))
 
 # %% [markdown]
-# Two special tokens are worth knowing. Many models expect **BOS** (beginning of sequence) before everything else. A chat template decides itself whether
-# to write it; if the tokenizer then adds one more, the model may see a form that it never saw in training. So we look at the first tokens and check
-# that it does not stand there twice. Some models have no BOS, T5 for one.
+# Two special tokens are worth knowing. Many models expect **BOS** (beginning of sequence) before everything else, once. Many chat templates write it
+# themselves. If the tokenizer then adds it a second time, the model sees a form that it never saw in training. So we look at the first tokens and check
+# that it does not stand there twice. Some models have no BOS, T5 for one, and some name one and do without it, such as Phi-2.
 #
 # **EOS** (end of sequence) is how a model says "I am done". Training will teach it when to say so.
 

@@ -96,8 +96,8 @@ print(f"this recipe's base will be stored in {settings.quantization}; here it is
 # %% [markdown]
 # ## What do weights look like?
 #
-# We take one linear layer from the middle of the model, before any quantization. (It is chosen among layers that can be cut into whole blocks, which we
-# do below.)
+# We take one linear layer from the middle of the model, before any quantization. (We choose among the layers that can be cut into whole blocks, since
+# we do that below.)
 #
 # **Predict:** draw the histogram of its weights. Where are most of them? If they follow a normal distribution, 68% lie within one standard deviation
 # of the mean and 95% within two.

@@ -1,4 +1,3 @@
-import errno
 import json
 import shutil
 import warnings
@@ -384,14 +383,6 @@ def random_model(name="causal"):
     return Model(source=f"random:{name}", label="tiny", family="causal")
 
 
-def test_the_cache_is_lab_cache_or_the_users_own(monkeypatch, tmp_path):
-    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "a"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert models.cache_folder() == tmp_path / "a"
-    monkeypatch.delenv("LAB_CACHE")
-    assert models.cache_folder() == tmp_path / "b" / "summarization-lab"
-
-
 def test_a_checkpoint_is_prepared_once(cache, monkeypatch):
     built = []
     build = tiny.build
@@ -402,38 +393,8 @@ def test_a_checkpoint_is_prepared_once(cache, monkeypatch):
     assert list(cache.iterdir()) == [folder]
 
 
-def test_a_checkpoint_appears_under_its_name_at_once_as_a_whole(cache):
-    written = []
-
-    def write(folder):
-        (folder / "model.safetensors").touch()
-        written.append(folder.stat().st_ino)
-
-    assert [models._prepared("model-1", write).stat().st_ino] == written
-
-
 def test_others_may_read_a_prepared_checkpoint(cache):
     assert Path(models.checkpoint_folder(random_model())).stat().st_mode & 0o055 == 0o055
-
-
-@pytest.mark.parametrize(
-    "trouble, seen",
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), LabError),
-        (RuntimeError("a broken GGUF file"), RuntimeError),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-    ],
-)
-def test_a_half_written_checkpoint_is_never_left(cache, trouble, seen):
-    def write(folder):
-        (folder / "model.safetensors").write_bytes(b"half")
-        assert not (cache / "model-1").exists()
-        raise trouble
-
-    with pytest.raises(seen):
-        models._prepared("model-1", write)
-    assert list(cache.iterdir()) == []
-    assert (models._prepared("model-1", lambda folder: (folder / "whole").touch()) / "whole").exists()
 
 
 def test_a_disk_that_fills_while_preparing_is_one_sentence(cache):
@@ -441,16 +402,6 @@ def test_a_disk_that_fills_while_preparing_is_one_sentence(cache):
         models.checkpoint_folder(random_model())
     assert "LAB_CACHE" in one_sentence(caught)
     assert list(cache.iterdir()) == []
-
-
-def test_a_checkpoint_that_another_process_prepared_meanwhile_is_used(cache):
-    def write(folder):
-        (cache / "model-1").mkdir()
-        (cache / "model-1" / "theirs").touch()
-        (folder / "ours").touch()
-
-    assert [path.name for path in models._prepared("model-1", write).iterdir()] == ["theirs"]
-    assert list(cache.iterdir()) == [cache / "model-1"]
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(monkeypatch, tmp_path):

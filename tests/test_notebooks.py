@@ -10,6 +10,7 @@ import pytest
 from lab_utils import bootstrap, config, notebooks, runner, runs
 
 SOURCES = [runner.source(notebook) for notebook in runner.NOTEBOOKS]
+DATA = ("data", "data_dir", "document_column", "summary_column", "test_from", "test_examples")  # what decides the test set
 EACH = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
 
@@ -49,21 +50,43 @@ def test_each_notebook_has_20_to_40_cells_and_short_code(source):
     assert code[len(code) // 2] <= 9 and code[-1] <= 21
 
 
-@EACH
-def test_every_parameter_is_a_literal_and_is_used_later(source):
+def parameters_and_what_follows(source):
+    """The parameters with their defaults, the statements of their cell, and every syntax node of the cells after it."""
     notebook = next(n for n in runner.NOTEBOOKS if n.name == source.stem)
-    parameters = runner.parameters_of(notebook)
     code = cells(source)
     where = next(i for i, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
-    assert len(parameters) == len(ast.parse(code[where].source).body)
-    used = {node.id for cell in code[where + 1 :] for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
-    assert set(parameters) <= used
+    following = [node for cell in code[where + 1 :] for node in ast.walk(ast.parse(cell.source))]
+    return runner.parameters_of(notebook), ast.parse(code[where].source).body, following
+
+
+@EACH
+def test_every_parameter_is_a_literal_and_is_used_later(source):
+    parameters, statements, following = parameters_and_what_follows(source)
+    assert len(parameters) == len(statements)
+    assert set(parameters) <= {node.id for node in following if isinstance(node, ast.Name)}
+
+
+@EACH
+def test_no_later_cell_gives_a_parameter_another_value(source):
+    parameters, _, following = parameters_and_what_follows(source)
+    stored = {node.id for node in following if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    imported = {name.asname or name.name for node in following if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names}
+    assert not set(parameters) & (stored | imported)
+
+
+@EACH
+def test_every_notebook_hands_the_same_data_parameters_to_the_recipe(source):
+    _, _, following = parameters_and_what_follows(source)
+    calls = [node for node in following if isinstance(node, ast.Call) and ast.unparse(node.func) == "config.resolve"]
+    assert len(calls) == 1
+    handed = {word.arg: ast.unparse(word.value) for word in calls[0].keywords}
+    assert {name: handed.get(name) for name in DATA} == {name: name for name in DATA}
 
 
 @EACH
 def test_a_parameter_without_a_value_of_its_own_is_one_of_the_recipes(source):
-    notebook = next(n for n in runner.NOTEBOOKS if n.name == source.stem)
-    none = {name for name, value in runner.parameters_of(notebook).items() if value is None}
+    parameters, _, _ = parameters_and_what_follows(source)
+    none = {name for name, value in parameters.items() if value is None}
     assert none <= set(config.recipe_parameters())
 
 
