@@ -150,6 +150,7 @@ class Publishing(Section):
     publish_to: Annotated[str, BeforeValidator(_a_hub_name)] | None = None  # "owner/name"; the method is added; None: nothing leaves
     publish_merged: Flag = False  # the merged model instead of the adapter
 
+
 class Recipe(Section):
     """Everything that decides a result, except the seed."""
 

@@ -104,13 +104,14 @@ def precision(family: str = "causal", wanted: str = "auto") -> Precision:
     best = cuda_precision(capability, family) if capability else cpu_precision(cpu_has_bf16())
     if wanted in ("auto", best.name):
         return best
-    refused = _why_not(wanted, family, capability)
+    refused = refusal(wanted, family, capability)
     if refused:
         raise LabError(f"precision={wanted} is refused: {refused}. Use precision=auto ({best.name} here) or float32.")
     return Precision(wanted, f"asked for; this machine's own choice would be {best.name}")
 
 
-def _why_not(wanted: str, family: str, capability: tuple[int, int] | None) -> str | None:
+def refusal(wanted: str, family: str, capability: tuple[int, int] | None) -> str | None:
+    """Why a precision would do harm on a GPU of that compute capability (None: a CPU); None where it would not."""
     if wanted == "float16" and family == "seq2seq":
         return "T5's activations overflow in float16, and the loss becomes NaN"
     if wanted == "float16" and capability is None:
@@ -155,7 +156,9 @@ def optimizer(wanted: str) -> tuple[str, str | None]:
     try:
         import bitsandbytes  # noqa: F401
     except (ImportError, OSError, RuntimeError):
-        return names["adamw"], f"{wanted} needs bitsandbytes, which does not work here; adamw is used: the same steps, 6 more bytes a weight"
+        return names[
+            "adamw"
+        ], f"{wanted} needs bitsandbytes, which does not work here; adamw is used: the same steps, 6 more bytes a weight"
     if wanted == "paged_adamw_8bit" and machine().device == "cpu":
         return names["adamw_8bit"], "paged_adamw_8bit pages between GPU and CPU memory; without a GPU it is adamw_8bit"
     return names[wanted], None

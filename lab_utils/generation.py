@@ -116,8 +116,10 @@ def _generate(model, base: Base, prompts: list[list[int]]) -> list[list[int]]:
     pad = pad_left if base.family == "causal" else pad_right
     ids = torch.tensor(pad(prompts, base.tokenizer.pad_token_id), device=model.device)
     mask = torch.tensor(pad([[1] * len(p) for p in prompts], 0), device=model.device)
+    # Of a prompt only the last position's logits matter; an index keeps them contiguous, which a slice does not.
+    last = {"logits_to_keep": torch.tensor([-1], device=model.device)} if base.family == "causal" else {}
     with torch.no_grad(), base.precision.autocast(model.device.type):
-        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding(base))
+        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding(base), **last)
     first_new = ids.shape[1] if base.family == "causal" else 1  # an encoder-decoder's output begins with its start token
     answers = []
     for row in output[:, first_new:].tolist():

@@ -110,8 +110,9 @@ def restore(run_dir: str | Path, method: str, model_dir: str | None = None) -> t
     finished = runs.read(run_dir, method)
     settings = Settings.model_validate(finished.record["config"])
     source = str(finished.folder / "model") if method == "full" else model_dir or settings.recipe.model.source
-    if finished.record["model"]["source"] in ("local folder", "local file") and method != "full" and model_dir is None:
-        raise LabError(f"This run's base was a {finished.record['model']['source']}, '{source}', whose place the record does not keep: give it with --model-dir.")
+    kind = finished.record["model"]["source"]
+    if kind in ("local folder", "local file") and method != "full" and model_dir is None:
+        raise LabError(f"This run's base was a {kind}, '{source}', whose place the record does not keep: give it with --model-dir.")
     recipe = config.changed(settings.recipe, model=settings.recipe.model.model_dump() | {"source": source})
     settings = Settings(recipe=recipe, method="zero_shot" if method == "full" else method, seed=settings.seed)
     base = models.load(settings)

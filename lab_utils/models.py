@@ -22,6 +22,7 @@ from lab_utils.errors import LabError, without_folders
 BASE_FILE = "base.json"  # beside an adapter: which base it belongs to
 WANTED_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # of a hub model; pickled weights are never loaded
 
+
 @dataclass
 class Base:
     """A pretrained model, ready for one method, with what belongs to it."""
@@ -81,7 +82,9 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, ImportError) as error:
         reason = without_folders(str(error).strip().splitlines()[0])
-        raise LabError(f"The model '{spec.source}' could not be loaded ({reason}): check that it is a {spec.family} model, and its files.") from error
+        raise LabError(
+            f"The model '{spec.source}' could not be loaded ({reason}): check that it is a {spec.family} model, and its files."
+        ) from error
     if quantization != "none":
         _keep_gradients_through_4bit_layers(model)
         _keep_t5_output_projections_exact(model)
@@ -321,8 +324,8 @@ def _from_hub(source: str, file: str | None, revision: str | None) -> Path:
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
-        HFValidationError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -336,7 +339,9 @@ def _from_hub(source: str, file: str | None, revision: str | None) -> Path:
         cure = f"accept its terms on https://huggingface.co/{source}, then set HF_TOKEN to a token of yours"
         raise LabError(f"The model '{source}' is gated: {cure} and run again.") from error
     except RepositoryNotFoundError as error:
-        raise LabError(f"No model '{source}': there is no such folder here, and no such model on the hub that you may read. Check the name.") from error
+        raise LabError(
+            f"No model '{source}': there is no such folder here, and no such model on the hub that you may read. Check the name."
+        ) from error
     except RevisionNotFoundError as error:
         raise LabError(f"The model '{source}' has no revision '{revision}': see its page for branches and commits.") from error
     except LocalEntryNotFoundError as error:
@@ -386,7 +391,9 @@ def _convert_gguf(file: Path, family: str, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
     except (ValueError, KeyError, IndexError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise LabError(f"'{gguf}' cannot be read as a GGUF file of a {family} model ({reason}): give a safetensors model instead.") from error
+        raise LabError(
+            f"'{gguf}' cannot be read as a GGUF file of a {family} model ({reason}): give a safetensors model instead."
+        ) from error
     if tokenizer.unk_token:  # GGUF files name the end token as the pad token; a pad of its own leaves no doubt which is which
         tokenizer.pad_token = tokenizer.unk_token
     tokenizer.model_max_length = model.config.max_position_embeddings

@@ -187,7 +187,7 @@ def _precision(settings: Settings, device: Device) -> tuple[str, str]:
         best = environment.cpu_precision(environment.cpu_has_bf16())
     if model.precision in ("auto", best.name):
         return best.name, ""
-    refused = environment._why_not(model.precision, model.family, device.capability)
+    refused = environment.refusal(model.precision, model.family, device.capability)
     return (best.name, f"{model.precision} is refused: {refused}") if refused else (model.precision, "")
 
 

@@ -93,7 +93,8 @@ def prepare(finished: Finished, merged: bool = False, to: str | None = None, mod
             folder.rename(target)
     except WRITE_ERRORS as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise LabError(f"The files to publish cannot be written to '{_shown(target)}' ({reason}): free some space there.") from error
+        cure = "free some space there, or check the base model's files"
+        raise LabError(f"The files to publish cannot be put into '{_shown(target)}' ({reason}): {cure}.") from error
     return target
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lab_utils import cli, comparison, config, report, runs
+from lab_utils import cli, comparison, config, plan, report, runs
 from lab_utils.training import duration
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,9 @@ def keep(run_dir: str | Path, recipe: str, data_dir: str | None = None) -> None:
             if (run.folder / name).is_file():
                 shutil.copy(run.folder / name, target / run.method / name)
     lines = comparison.lines(finished, {e.id: e.document for e in cli.test_examples(run_dir, data_dir) or []} or None)
-    scores = {line.name: [{key: value if key == "id" else round(value, 4) for key, value in row.items()} for row in line.rows] for line in lines}
+    scores = {
+        line.name: [{key: value if key == "id" else round(value, 4) for key, value in row.items()} for row in line.rows] for line in lines
+    }
     kept = {"references": max(len(p.references) for p in finished[0].predictions), "lines": scores}
     runs.write_text(target / "scores.json", json.dumps(kept) + "\n")
 
@@ -71,15 +73,16 @@ def _conditions(recipe: str, lines: list[comparison.Line], references: int) -> s
     record = next(line.run.record for line in lines if line.run)
     trained = next(line.run.record for line in lines if line.run and "training" in line.run.record)["training"]
     protocol, data = record["metrics"]["protocol"], record["config"]["recipe"]["data"]
-    held_out = "dialogues of the validation split (the test split was not used)" if data.get("test_from") == "validation" else "test dialogues"
+    held_out = (
+        "dialogues of the validation split (the test split was not used)" if data.get("test_from") == "validation" else "test dialogues"
+    )
     several = f"the first three columns are means over {references} references; " if references > 1 else "one reference a dialogue; "
     minutes = config.load_recipe(recipe).minutes
     return (
         f"{record['model']['name']}, {record['data']['test']} {held_out}, {trained['examples']:,} training dialogues seen once in "
         f"{trained['steps']} steps, seed {record['seed']}. ROUGE by {protocol['package']} with stemmer, {protocol['measure']}; "
         f"{several}brackets are 95% bootstrap intervals over dialogues. Machine: {record['environment']['device']}, "
-        f"{record['environment']['precision']} products."
-        + (f" All five notebooks: {duration(minutes * 60)}." if minutes else "")
+        f"{record['environment']['precision']} products." + (f" All five notebooks: {duration(minutes * 60)}." if minutes else "")
     )
 
 
@@ -92,8 +95,6 @@ def _search() -> str:
 
 
 def _recipes() -> str:
-    from lab_utils import plan
-
     rows = []
     for name in config.recipe_names():
         recipe = config.load_recipe(name)

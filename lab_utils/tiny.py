@@ -31,7 +31,7 @@ def build(family: str, folder: Path) -> None:
         else:
             config = T5Config(
                 vocab_size=len(tokenizer), d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu",
-                tie_word_embeddings=False, decoder_start_token_id=tokenizer.pad_token_id, dropout_rate=0.0, initializer_factor=0.4, **ids,
+                decoder_start_token_id=tokenizer.pad_token_id, dropout_rate=0.0, initializer_factor=0.4, **ids,
             )  # fmt: skip
             model = T5ForConditionalGeneration(config)
     model.save_pretrained(folder)

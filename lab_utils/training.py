@@ -72,7 +72,7 @@ def token_losses(model, batch: dict):
     return total, (targets != IGNORED).sum()
 
 
-def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: int = 8) -> float:
+def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: int = 4) -> float:
     """Mean cross-entropy per answer token, in nats, over all examples. Dropout is off; the model's mode is restored."""
     import torch
 
@@ -207,7 +207,9 @@ def _prepare_tensorboard(log_file: Path | None) -> None:
         LabError: tensorboard is not installed.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        raise LabError("tensorboard=true needs the package tensorboard: run `pip install tensorboard`, or leave it out; log.csv holds the same numbers.")
+        raise LabError(
+            "tensorboard=true needs the package tensorboard: run `pip install tensorboard`, or leave it out; log.csv has the same numbers."
+        )
     os.environ["TENSORBOARD_LOGGING_DIR"] = str((log_file.parent if log_file else Path("runs")) / "tensorboard")
 
 
@@ -307,7 +309,7 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
             if not validation:
                 return
             start = time.perf_counter()
-            value = validation_loss(model, base, validation)
+            value = validation_loss(model, base, validation, batch_size=min(8, base.settings.training.micro_batch))
             self.validation_seconds += time.perf_counter() - start
             self._add(step=step, epoch=round(epoch, 4), validation_loss=value)
             say(f"step {step}: validation loss {value:.3f} on {len(validation)} examples")

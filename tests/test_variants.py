@@ -26,7 +26,14 @@ def lora_layers(model):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"dora": True}, {"rslora": True}, {"pissa": True}, {"pissa": True, "rank": 2}, {"loraplus_ratio": 8.0}, {"dora": True, "quantization": "nf4"}],
+    [
+        {"dora": True},
+        {"rslora": True},
+        {"pissa": True},
+        {"pissa": True, "rank": 2},
+        {"loraplus_ratio": 8.0},
+        {"dora": True, "quantization": "nf4"},
+    ],
     ids=lambda changes: "+".join(changes),
 )
 def test_a_saved_adapter_of_every_kind_gives_the_same_answers_on_a_fresh_base(recipe, changes, tmp_path):

@@ -1,0 +1,97 @@
+"""A GGUF file becomes an ordinary checkpoint: the same weights, tokens and prompts; and one sentence for a file that cannot."""
+
+import shutil
+from pathlib import Path
+
+import gguf_files
+import pytest
+import torch
+
+from lab_utils import config, models
+from lab_utils.config import Model
+from lab_utils.data import Example
+from lab_utils.errors import LabError
+
+EXAMPLE = Example("a", "Zoë: Is it ready? 😀\nBen: Not yet, at eight.", ("It is ready at eight.",))
+
+
+@pytest.fixture(scope="module")
+def original():
+    """The folder of the tiny causal model."""
+    return Path(models.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal")))
+
+
+@pytest.fixture(scope="module")
+def file(original, tmp_path_factory):
+    return gguf_files.write(original, tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def load(source, recipe="tiny-causal"):
+    return models.load(config.resolve(recipe, "zero_shot", model_dir=str(source)))
+
+
+def refusal(source, recipe="tiny-causal") -> str:
+    with pytest.raises(LabError) as caught:
+        load(source, recipe)
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith("."), message
+    assert str(Path(source).parent) not in message
+    return message
+
+
+def test_a_gguf_file_gives_the_weights_tokens_and_stops_of_its_model(original, file, cache):
+    ours, theirs = load(original), load(file)
+    weights = dict(theirs.model.named_parameters())
+    assert {name for name, _ in ours.model.named_parameters()} == set(weights)
+    for name, parameter in ours.model.named_parameters():
+        assert torch.equal(parameter, weights[name]), name
+    assert theirs.encoder(EXAMPLE) == ours.encoder(EXAMPLE)
+    assert theirs.stops == ours.stops == (ours.tokenizer.eos_token_id,)
+    assert theirs.tokenizer.pad_token == "<unk>" != theirs.tokenizer.eos_token  # although the file names EOS as the pad token
+    assert theirs.describe() | {"fingerprint": ""} == {
+        "name": "tiny.gguf",
+        "source": "local file",
+        "fingerprint": "",
+        "parameters": ours.parameters,
+    }
+
+
+def test_a_gguf_file_is_converted_once_and_another_file_of_that_name_again(file, cache, tmp_path, capsys):
+    spec = Model(source=str(file), label="tiny", family="causal")
+    folder = models.checkpoint_folder(spec)
+    assert "Preparing tiny" in capsys.readouterr().out
+    assert models.checkpoint_folder(spec) == folder and capsys.readouterr().out == ""
+    shutil.copy(file, tmp_path / "tiny.gguf")
+    with (tmp_path / "tiny.gguf").open("r+b") as other:
+        other.seek(-4, 2)
+        other.write(b"\0\0\0\0")  # the last weight
+    assert models.checkpoint_folder(spec.model_copy(update={"source": str(tmp_path / "tiny.gguf")})) != folder
+
+
+@pytest.mark.parametrize("damage", ["cut-off", "junk", "empty", "header"])
+def test_a_corrupted_gguf_file_is_one_sentence_and_leaves_nothing(file, cache, tmp_path, damage):
+    whole = file.read_bytes()
+    contents = {"cut-off": whole[: len(whole) // 2], "junk": bytes(range(256)) * 40, "empty": b"", "header": whole[:40]}
+    (tmp_path / "bad.gguf").write_bytes(contents[damage])
+    assert "'bad.gguf' cannot be read as a GGUF file" in refusal(tmp_path / "bad.gguf")
+    assert list(cache.iterdir()) == []
+
+
+def test_an_architecture_that_is_not_supported_is_one_sentence(original, cache, tmp_path):
+    other = gguf_files.write(original, tmp_path / "other.gguf", architecture="mamba7")
+    assert "mamba7" in refusal(other)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_file_of_another_family_is_one_sentence(file, cache):
+    assert "seq2seq" in refusal(file, "tiny-seq2seq")
+
+
+def test_a_gguf_file_that_is_absent_is_one_sentence(tmp_path):
+    assert "No GGUF file" in refusal(tmp_path / "absent.gguf")
