@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--run", dest="run_dir", metavar="DIR", required=True, help="a method's folder, e.g. runs/smollm2-everyday/lora")
     made.add_argument("--to", metavar="OWNER/NAME", required=True)
     made.add_argument("--merged", action="store_true", help="the merged model instead of the adapter")
+    made.add_argument("--model-dir", metavar="DIR", help="the base model's folder, where it was a local one")
     return lab
 
 
@@ -221,7 +222,7 @@ def publish(arguments) -> None:
     from lab_utils import runs
 
     folder = method_folder(arguments.run_dir)
-    print(publishing.publish(runs.read(folder.parent, folder.name), arguments.to, arguments.merged))
+    print(publishing.publish(runs.read(folder.parent, folder.name), arguments.to, arguments.merged, arguments.model_dir))
 
 
 def summarize(arguments) -> None:

@@ -95,7 +95,8 @@ def _publish(settings: Settings, record: runs.Run) -> None:
 
         try:
             name = f"{wanted.publish_to}-{settings.method}"
-            address = publish.publish(runs.read(record.folder.parent, settings.method), name, wanted.publish_merged)
+            finished = runs.read(record.folder.parent, settings.method)
+            address = publish.publish(finished, name, wanted.publish_merged, settings.recipe.model.source)
             say(f"Published: {address}")
         except LabError as error:
             say(str(error))

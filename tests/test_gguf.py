@@ -94,4 +94,5 @@ def test_a_file_of_another_family_is_one_sentence(file, cache):
 
 
 def test_a_gguf_file_that_is_absent_is_one_sentence(tmp_path):
-    assert "No GGUF file" in refusal(tmp_path / "absent.gguf")
+    with pytest.raises(LabError, match=r"No GGUF file '.*absent.gguf': give a file that exists, or owner/name/file.gguf on the hub\.$"):
+        load(tmp_path / "absent.gguf")
