@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lab_utils import cli, comparison, config, plan, report, runs
+from lab_utils import cli, comparison, config, devices, plan, report, runs
 from lab_utils.training import duration
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +98,7 @@ def _recipes() -> str:
     rows = []
     for name in config.recipe_names():
         recipe = config.load_recipe(name)
-        plans = {method: plan.make(config.resolve(name, method), plan.T4) for method in recipe.methods}
+        plans = {method: plan.make(config.resolve(name, method), devices.T4) for method in recipe.methods}
         smallest = plans[recipe.methods[-1]]
         row = {
             "recipe": f"`{name}`",

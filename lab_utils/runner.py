@@ -273,7 +273,7 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any]) -> None:
         reason = error.evalue if error.ename in ("LabError", "TrainingDiverged") else f"{error.ename}: {error.evalue}"
         first = next((line for line in error.source.splitlines() if line.strip()), "")
         raise LabError(
-            f"{notebook.name} stopped at cell {error.cell_index + 1} ({first.strip()[:60]}): {reason} "
+            f"{notebook.name} stopped at cell {error.cell_index + 1} ({first.strip()[:60]}): {reason.rstrip('.')}. "
             f"What it did so far is in {_shown(output)}."
         ) from error
     except DeadKernelError as error:

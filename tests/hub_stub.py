@@ -129,12 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
         folder = self.served.root / kind / repository
         if repository in self.served.broken:
             raise Refused(500, "", "Internal Error - We're working hard to fix this as soon as possible!")
-        if not folder.is_dir():  # the hub does not say whether it is private or absent, unless one has logged in
-            raise (
-                Refused(404, "RepoNotFound", "Repository not found")
-                if self._logged_in()
-                else Refused(401, "", "Invalid username or password.")
-            )
+        if not folder.is_dir():  # 401 to whoever has not logged in: it may be private
+            raise Refused(404 if self._logged_in() else 401, "RepoNotFound", "Repository not found")
         return folder
 
     def _logged_in(self) -> bool:

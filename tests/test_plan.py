@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lab_utils import activations, architectures, config, environment, plan
+from lab_utils import activations, architectures, config, devices, environment, needs, plan
+from lab_utils.devices import A100, T4, Device
 from lab_utils.errors import LabError
-from lab_utils.plan import A100, T4, Device
 
 CPU = Device("a CPU", 24.0)
 PROMPT = {"style": "plain", "instruction": "Summarize."}
@@ -117,7 +117,7 @@ def test_the_packaged_data_has_the_size_that_the_table_says():
     from lab_utils import data
 
     corpus = data.load(config.Data(source="everyday"))
-    assert plan.SPLIT_SIZES["everyday"] == (len(corpus.train), len(corpus.validation), len(corpus.test))
+    assert needs.SPLIT_SIZES["everyday"] == (len(corpus.train), len(corpus.validation), len(corpus.test))
 
 
 # --- memory by part ---------------------------------------------------------------------------------------------------
@@ -182,8 +182,8 @@ def test_adafactors_states_are_rows_and_columns(full):
     held = sum(v.nbytes for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v) and v.ndim)
     method = "full" if full else "lora"
     mine = settings("random:causal", method, optimizer="adafactor", **({} if full else {"rank": 4}))
-    needs = plan._Needs(mine, architectures.build({"model_type": "llama"} | shape, "shrunken"), A100, "bfloat16")
-    assert needs._optimizer() == held
+    planned = needs.Needs(mine, architectures.build({"model_type": "llama"} | shape, "shrunken"), A100, "bfloat16")
+    assert planned._optimizer() == held
 
 
 def test_logits_are_counted_for_answers_only():
@@ -197,7 +197,7 @@ def test_the_kv_cache_is_as_large_as_transformers_makes_it(source):
     from test_architectures import build, values
 
     model = build(values(source))
-    batch, prompt, new = 3, plan.PROMPT_TOKENS + 10, 7
+    batch, prompt, new = 3, needs.PROMPT_TOKENS + 10, 7
     ids = torch.ones(batch, prompt, dtype=torch.long)
     if model.config.is_encoder_decoder:
         cache = model(input_ids=ids, decoder_input_ids=ids[:, :new], use_cache=True).past_key_values
@@ -342,7 +342,7 @@ def test_a_p100_is_told_that_todays_torch_has_no_kernels_for_it():
 
 
 @pytest.mark.parametrize("source, method", [("microsoft/phi-2", "lora"), ("google/flan-t5-large", "full"), ("Qwen/Qwen3-0.6B", "qlora")])
-@pytest.mark.parametrize("device", [*plan.DEVICES, CPU], ids=lambda d: d.name)
+@pytest.mark.parametrize("device", [*devices.DEVICES, CPU], ids=lambda d: d.name)
 def test_the_largest_micro_batch_fits_and_one_more_does_not(source, method, device):
     found = plan.make(settings(source, method), device).fits[device.name]
     largest, usable = found.largest_micro_batch, plan.USABLE * device.memory_gb
@@ -398,7 +398,7 @@ def nvidia_smi(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def prints(text, torch="2.13.0+cu126"):
-        monkeypatch.setattr(plan.metadata, "version", lambda _: torch)
+        monkeypatch.setattr(devices.metadata, "version", lambda _: torch)
         monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, text, ""))
 
     return prints
@@ -412,27 +412,27 @@ def test_this_machine_is_the_gpu_that_is_visible_first(nvidia_smi, monkeypatch, 
     nvidia_smi(TWO_GPUS)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert plan._gpu().capability == capability
+    assert devices._gpu().capability == capability
 
 
 def test_a_gpus_memory_is_read_in_mebibytes(nvidia_smi):
     nvidia_smi(TWO_GPUS)
-    gpu = plan._gpu()
+    gpu = devices._gpu()
     assert (gpu.name, gpu.note, gpu.memory_gb) == ("this machine", "Tesla T4", pytest.approx(16.106, abs=0.001))
 
 
 @pytest.mark.parametrize("text", ["", "No devices were found\n", "Tesla K80, [N/A], [N/A]\n"])
 def test_a_machine_whose_gpu_does_not_answer_is_a_cpu(nvidia_smi, text):
     nvidia_smi(text)
-    assert plan._gpu() is None
+    assert devices._gpu() is None
 
 
 def test_a_gpu_that_is_hidden_or_that_torch_cannot_use_does_not_count(nvidia_smi, monkeypatch):
     nvidia_smi(TWO_GPUS, torch="2.13.0+cpu")
-    assert plan._gpu() is None
+    assert devices._gpu() is None
     nvidia_smi(TWO_GPUS)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert plan._gpu() is None
+    assert devices._gpu() is None
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
