@@ -113,8 +113,11 @@ def plan(arguments) -> None:
     from lab_utils import runner
 
     parameters = runner.parse_assignments(arguments.parameters)
-    offered = config.load_recipe(arguments.recipe).methods
-    settings = [config.resolve(arguments.recipe, method, **parameters) for method in ([arguments.method] if arguments.method else offered)]
+    if arguments.method:
+        settings = [config.resolve(arguments.recipe, arguments.method, **parameters)]
+    else:
+        offered = config.load_recipe(arguments.recipe).methods
+        settings = [config.resolve(arguments.recipe, method, **config.applicable(parameters, method)) for method in offered]
     plans = [planning.make(one) for one in settings]
     if arguments.json:
         print(json.dumps({one.method: planning.as_json(made) for one, made in zip(settings, plans, strict=True)}, indent=2))

@@ -220,6 +220,13 @@ def recipe_parameters() -> dict[str, tuple[str, str]]:
     return places | _RENAMED
 
 
+def applicable(parameters: dict[str, Any], method: str) -> dict[str, Any]:
+    """Those parameters that a method has: zero-shot trains nothing, full fine-tuning has no adapter. Unknown names stay, to be refused."""
+    own = {"zero_shot": set(), "full": set(Training.model_fields)}.get(method, set(Adapter.model_fields))
+    places = recipe_parameters()
+    return {name: value for name, value in parameters.items() if places.get(name, ("", ""))[0] != "method" or name in own}
+
+
 def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 

@@ -28,7 +28,7 @@ def lab(*words, **options):
         (["run", "--only", "09"], "choose from 01, 02, 03, 04, 05"),
         (["run", "--assignment", "none"], "No assignment"),
         (["train", "--recipe", "tiny-causal", "--method", "lroa"], "did you mean 'lora'"),
-        (["train", "--recipe", "tiny-causal", "--method", "lora", "-p", "data_dir=nowhere"], "No data folder 'nowhere'"),
+        (["train", "--recipe", "tiny-causal", "--method", "lora", "-p", "data_dir=nowhere"], "No data 'nowhere'"),
         (["train", "--recipe", "tiny-causal", "--method", "lora", "-p", "seed=1"], "--seed 1"),
         (["train", "--recipe", "tiny-causal", "--method", "zero_shot", "-p", "rank=1"], "does not apply to zero_shot"),
         (["report", "no-such-folder"], "No folder"),
@@ -128,3 +128,22 @@ def test_every_command_has_help_and_stands_in_the_readme():
     assert all(action.help for action in commands._choices_actions)
     missing = [name for name in commands.choices if f"lab {name}" not in readme and f"lab_utils {name}" not in readme]
     assert not missing
+
+
+def test_plan_of_a_recipe_covers_the_methods_that_it_offers_and_no_others(capsys):
+    assert cli.main(["plan", "--recipe", "phi-2-dialogsum", "-p", "rank=8", "--json"]) == 0
+    plans = json.loads(capsys.readouterr().out)
+    assert list(plans) == ["zero_shot", "lora", "qlora"]
+    assert plans["lora"]["trainable"] == 8 * 4 * 32 * (2560 + 2560)  # rank x four attention layers x 32 blocks x (in + out)
+
+
+def test_plan_of_a_method_that_is_not_offered_says_why_with_its_figures(capsys):
+    assert cli.main(["plan", "--recipe", "flan-t5-xxl-samsum-int8", "--method", "full"]) == 1
+    assert "11,135,332,352 parameters holds 178 GB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["recipes"], ["plan", "--recipe", "qwen3-0.6b-dialogsum"]], ids=lambda words: words[0])
+def test_questions_about_recipes_do_not_load_torch(words):
+    code = "import sys\nfrom lab_utils import cli\ntry:\n    cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr

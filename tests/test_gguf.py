@@ -62,6 +62,14 @@ def test_a_gguf_file_gives_the_weights_tokens_and_stops_of_its_model(original, f
     }
 
 
+def test_files_that_lie_beside_a_gguf_file_are_no_part_of_it(original, file, cache, tmp_path):
+    """A folder may hold the same model in both forms, or files of another one."""
+    shutil.copytree(original, tmp_path / "both")
+    shutil.copy(file, tmp_path / "both" / "tiny.gguf")
+    alone, beside = load(file).tokenizer, load(tmp_path / "both" / "tiny.gguf").tokenizer
+    assert (beside.chat_template, beside.pad_token, beside.eos_token) == (alone.chat_template, alone.pad_token, alone.eos_token)
+
+
 def test_a_gguf_file_is_converted_once_and_another_file_of_that_name_again(file, cache, tmp_path, capsys):
     spec = Model(source=str(file), label="tiny", family="causal")
     folder = models.checkpoint_folder(spec)

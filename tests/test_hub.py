@@ -19,11 +19,12 @@ from lab_utils import data, models
 from lab_utils.config import Data, Model
 
 COMMANDS = """
-import contextlib, io, json, os, sys, traceback
+import contextlib, io, json, os, sys, time, traceback
 import datasets
 from lab_utils import cli
 
 datasets.config.USE_PARQUET_EXPORT = False  # it asks another server
+time.sleep = lambda seconds: None  # the clients wait 23 s for a hub that is gone
 done = {}
 for name, (arguments, variables) in json.load(sys.stdin).items():
     os.environ.update(variables)
