@@ -144,6 +144,7 @@ def test_plan_of_a_method_that_is_not_offered_says_why_with_its_figures(capsys):
 
 @pytest.mark.parametrize("words", [["--help"], ["recipes"], ["plan", "--recipe", "qwen3-0.6b-dialogsum"]], ids=lambda words: words[0])
 def test_questions_about_recipes_do_not_load_torch(words):
-    code = "import sys\nfrom lab_utils import cli\ntry:\n    cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\nprint('torch' in sys.modules)"
+    code = "import sys, contextlib\nfrom lab_utils import cli\n"
+    code += "with contextlib.suppress(SystemExit):\n    cli.main(sys.argv[1:])\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False", done.stderr

@@ -9,7 +9,19 @@ import yaml
 from pydantic import ValidationError
 
 from lab_utils import config
-from lab_utils.config import Adapter, Data, Generation, Lengths, Recipe, Settings, Training, load_assignment, load_recipe, resolve
+from lab_utils.config import (
+    Adapter,
+    Data,
+    Generation,
+    Lengths,
+    Publishing,
+    Recipe,
+    Settings,
+    Training,
+    load_assignment,
+    load_recipe,
+    resolve,
+)
 from lab_utils.errors import LabError
 
 VALID = {
@@ -216,9 +228,68 @@ def test_another_model_or_data_folder_replaces_the_source_and_the_model_is_named
     assert (recipe.model.source, recipe.model.label, recipe.data.source) == ("some/where/my-model", "my-model", "my/data")
 
 
-def test_a_parameter_name_means_one_place_only():
-    places = [name for section in (Data, Lengths, Generation, Adapter) for name in section.model_fields if name != "source"]
-    assert sorted([*places, "model_dir", "data_dir"]) == sorted(config.recipe_parameters())
+def test_no_field_name_stands_in_two_sections():
+    """Else a parameter of that name would mean two places. The sources have names of their own."""
+    places = [name for section in (Data, Lengths, Generation, Publishing, Adapter) for name in section.model_fields if name != "source"]
+    assert len(places) == len(set(places))
+    renamed = {"model", "model_dir", "model_revision", "precision", "data", "data_dir"}
+    assert {*places, *renamed} == set(config.recipe_parameters()) and renamed.isdisjoint(places)
+    assert set(Adapter.model_fields) >= set(Training.model_fields)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_folder_outranks_a_hub_id_in_either_order(order):
+    """`model_dir` says where the weights of `model` lie; label and prompt stay those of the model that was chosen."""
+    given = {"model": "google/gemma-2b-it", "model_dir": "here/gemma", "data": "me/chats", "data_dir": "here/chats"}
+    recipe = resolve("tinyllama-cnn-dailymail", "lora", **dict(list(given.items())[::order])).recipe
+    assert (recipe.model.source, recipe.data.source) == ("here/gemma", "here/chats")
+    assert recipe.prompt == resolve("tinyllama-cnn-dailymail", "lora", model="google/gemma-2b-it").recipe.prompt
+
+
+def test_another_model_of_the_recipe_brings_its_label_and_prompt(recipe_file):
+    choice = {"label": "Another (2B)", "prompt": {"style": "plain", "instruction": "Sum up."}}
+    path = recipe_file({"models": {"me/another": choice, "me/third": {"label": "Third"}}})
+    another, third, unknown = (resolve(path, "lora", model=f"me/{name}").recipe for name in ("another", "third", "unknown"))
+    assert (another.model.source, another.model.label, another.prompt.instruction) == ("me/another", "Another (2B)", "Sum up.")
+    assert (third.model.label, third.prompt.instruction) == ("Third", "Summarize.")
+    assert (unknown.model.label, unknown.prompt.instruction) == ("unknown", "Summarize.")
+
+
+def test_revision_and_precision_of_the_model_are_parameters():
+    model = resolve("tiny-causal", "lora", model_revision="v2", precision="float32").recipe.model
+    assert (model.revision, model.precision) == ("v2", "float32")
+    assert "recipe.model.precision: input should be 'auto', " in refusal(resolve, "tiny-causal", "lora", precision="float8")
+
+
+@pytest.mark.parametrize("name", ["keep_overlaps", "activation_checkpointing", "tensorboard", "dora", "rslora", "pissa", "publish_merged"])
+def test_a_switch_is_true_or_false(name):
+    settings = resolve("tiny-causal", "lora", **{name: True})
+    assert f"'{name}': True" in str(settings.model_dump())
+    assert f".{name}: " in refusal(resolve, "tiny-causal", "lora", **{name: 1})
+    assert f".{name}: " in refusal(resolve, "tiny-causal", "lora", **{name: "yes"})
+
+
+@pytest.mark.parametrize("value", ["hf_abcdefghijklmnop", "somebody", "a/b/c", "owner/na me", "-/../x"])
+def test_where_to_publish_is_owner_and_name_and_what_was_given_is_not_repeated(value):
+    """It may be a token, pasted by mistake."""
+    message = refusal(resolve, "tiny-causal", "lora", publish_to=value)
+    assert "expected 'owner/name'" in message and "HF_TOKEN" in message and value not in message
+
+
+@pytest.mark.parametrize(("field", "value"), [("test_from", "train"), ("data_seed", -1), ("data_seed", True), ("train_examples", 0)])
+def test_data_parameters_that_do_not_fit_are_refused(field, value):
+    assert f"recipe.data.{field}: " in refusal(resolve, "tiny-causal", "lora", **{field: value})
+
+
+def test_a_method_that_is_left_out_says_why(recipe_file):
+    path = recipe_file({"full": None, "omitted": {"full": "too large for 16 GB"}})
+    message = refusal(resolve, path, "full")
+    assert message == "Recipe 'toy' offers no full: too large for 16 GB; choose one of zero_shot, lora, qlora."
+    assert "omitted" in refusal(load_recipe, recipe_file({"omitted": {"fulll": "no"}}))
+
+
+def test_the_reason_holds_the_plans_figures():
+    assert "11,135,332,352 " in refusal(resolve, "flan-t5-xxl-samsum-int8", "full")
 
 
 def test_an_override_does_not_leak_into_the_next_call():

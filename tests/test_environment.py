@@ -3,10 +3,12 @@ import os
 import sys
 import types
 import warnings
+from typing import get_args
 
 import pytest
 
 from lab_utils import environment
+from lab_utils.config import Training
 from lab_utils.environment import Machine, Precision
 
 HOSTED = ("KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG")
@@ -71,12 +73,71 @@ def test_a_t4_that_claims_bfloat16_is_judged_by_its_capability(monkeypatch, fami
     assert environment.precision(family).name == name
 
 
-@pytest.mark.parametrize("avx512, amx, name", [(True, False, "bfloat16"), (False, True, "bfloat16"), (False, False, "float32")])
-def test_either_kind_of_bfloat16_instruction_is_enough(monkeypatch, avx512, amx, name):
+def use_cpu(monkeypatch):
     monkeypatch.setattr(environment, "machine", lambda: Machine("local", "cpu", "CPU (x86_64)", 2, 16.0))
+
+
+def use_gpu(monkeypatch, capability):
+    monkeypatch.setattr(environment, "machine", lambda: Machine("local", "cuda", "a GPU", 2, 16.0))
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: capability)
+
+
+def use_torch(monkeypatch, avx512, amx):
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+
+
+@pytest.mark.parametrize(
+    "flags, name",
+    [
+        ("fpu sse2 avx512f avx512_bf16", "bfloat16"),
+        ("fpu sse2 avx512f amx_bf16 amx_tile", "bfloat16"),
+        ("fpu sse2 avx512f avx512bw amx_tile amx_int8", "float32"),
+    ],
+)
+@pytest.mark.parametrize("torch_says", [True, False])
+def test_linux_itself_says_whether_a_cpu_has_bfloat16_instructions(monkeypatch, tmp_path, flags, name, torch_says):
+    use_cpu(monkeypatch)
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+    monkeypatch.setattr(environment, "Path", lambda path: tmp_path / path.rsplit("/", 1)[-1])
+    use_torch(monkeypatch, torch_says, torch_says)
     assert environment.precision().name == name
+
+
+@pytest.mark.parametrize("avx512, amx, name", [(True, False, "bfloat16"), (False, True, "bfloat16"), (False, False, "float32")])
+def test_elsewhere_torch_says_it_and_either_kind_of_instruction_is_enough(monkeypatch, tmp_path, avx512, amx, name):
+    use_cpu(monkeypatch)
+    monkeypatch.setattr(environment, "Path", lambda path: tmp_path / "absent")
+    use_torch(monkeypatch, avx512, amx)
+    assert environment.precision().name == name
+
+
+@pytest.mark.parametrize(
+    "capability, family, wanted",
+    [(None, "causal", "bfloat16"), (None, "seq2seq", "float32"), ((7, 5), "causal", "float32"), ((9, 0), "causal", "float16")],
+)
+def test_a_precision_that_machine_and_model_can_bear_is_given_and_said_to_be_asked_for(monkeypatch, capability, family, wanted):
+    use_gpu(monkeypatch, capability) if capability else use_cpu(monkeypatch)
+    monkeypatch.setattr(environment, "cpu_has_bf16", lambda: wanted == "float32")
+    found = environment.precision(family, wanted)
+    assert found.name == wanted and "asked for" in found.reason and environment.precision(family).name in found.reason
+
+
+@pytest.mark.parametrize("wanted", ["auto", "float16"])
+def test_what_the_machine_would_choose_keeps_its_own_reason(monkeypatch, wanted):
+    use_gpu(monkeypatch, (7, 5))
+    assert environment.precision("causal", wanted) == environment.cuda_precision((7, 5), "causal")
+
+
+@pytest.mark.parametrize("name", get_args(Training.model_fields["optimizer"].annotation))
+def test_every_optimizer_of_a_recipe_is_one_that_transformers_knows(monkeypatch, name):
+    from transformers.training_args import OptimizerNames
+
+    use_gpu(monkeypatch, (7, 5))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", types.ModuleType("bitsandbytes"))
+    chosen, reason = environment.optimizer(name)
+    assert chosen in {member.value for member in OptimizerNames} and reason is None
+    assert ("paged" in chosen, "8bit" in chosen) == ("paged" in name, "8bit" in name)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,11 @@ EXAMPLES = [
 IN_PLUS_OUT = {"tiny-causal": 2 * 1024, "tiny-seq2seq": 2 * (512 + 576) + 2 * (2 * 512 + 576)}
 
 
+# What models.py does not do yet; each must go with its mending.
+TRACEBACK = pytest.mark.xfail(strict=True, reason="a traceback instead of a sentence")
+SILENT = pytest.mark.xfail(strict=True, reason="nothing is said")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Products this small take longer the more threads wait for each other."""
@@ -185,7 +190,7 @@ def test_an_unknown_target_module_is_refused_with_the_names_of_this_model(recipe
         models.attach_lora(load(recipe), target_modules=["Wqkv"])
     text = one_sentence(caught)
     known = {"tiny-causal": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"], "tiny-seq2seq": ["q", "k", "v", "o", "wi_0"]}[recipe]
-    listed = text.rstrip(".").split(" has ")[1].split(", ")
+    listed = text.split(" has ")[1].split(";")[0].split(", ")
     assert "Wqkv" in text and set(known) <= set(listed)
 
 
@@ -236,6 +241,17 @@ def test_a_saved_adapter_answers_the_same_on_a_fresh_base(recipe, quantization, 
     fresh = load(recipe, "qlora", quantization=quantization)
     reloaded = models.load_adapter(fresh, tmp_path / "adapter")
     assert torch.equal(logits(reloaded, fresh), expected)
+
+
+@TRACEBACK
+@pytest.mark.parametrize("content", ["{", "{}", "[]", ""])
+def test_a_damaged_note_of_an_adapters_base_is_one_sentence(content, tmp_path):
+    base = load("tiny-causal")
+    methods.save(models.attach_lora(base), base, tmp_path)
+    (tmp_path / "adapter" / models.BASE_FILE).write_text(content)
+    with pytest.raises(LabError) as caught:
+        models.load_adapter(base, tmp_path / "adapter")
+    assert models.BASE_FILE in one_sentence(caught)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -438,6 +454,53 @@ def test_a_model_that_cannot_be_had_is_one_sentence(tmp_path):
         with pytest.raises(LabError) as caught:
             load("tiny-causal", model_dir=source)
         assert source in one_sentence(caught)
+
+
+def cut(name, length):
+    def damage(folder):
+        (folder / name).write_bytes((folder / name).read_bytes()[:length])
+
+    return damage
+
+
+def described_with(key, value):
+    """The folder's config.json says something else."""
+
+    def damage(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(cut("model.safetensors", 5000), marks=TRACEBACK, id="cut-off"),
+        pytest.param(cut("model.safetensors", 0), marks=TRACEBACK, id="empty"),
+        pytest.param(cut("config.json", 40), id="configuration"),
+        pytest.param(cut("tokenizer.json", 400), id="tokenizer"),
+        pytest.param(lambda folder: (folder / "model.safetensors").unlink(), id="no-weights"),
+        pytest.param(described_with("hidden_size", 32), marks=TRACEBACK, id="other-shapes"),
+        pytest.param(described_with("model_type", "nollama"), id="unknown-architecture"),
+    ],
+)
+def test_a_damaged_model_folder_is_one_sentence(tmp_path, damage):
+    shutil.copytree(models.checkpoint_folder(random_model()), tmp_path / "own")
+    damage(tmp_path / "own")
+    with pytest.raises(LabError) as caught:
+        load("tiny-causal", model_dir=str(tmp_path / "own"))
+    assert "could not be loaded" in one_sentence(caught)
+
+
+@SILENT
+def test_weights_that_are_missing_are_never_made_up(tmp_path):
+    """transformers fills them with random numbers and a warning, which `quiet` silences."""
+    shutil.copytree(models.checkpoint_folder(random_model()), tmp_path / "own")
+    described_with("num_hidden_layers", 3)(tmp_path / "own")
+    with pytest.raises(LabError) as caught:
+        load("tiny-causal", model_dir=str(tmp_path / "own"))
+    assert "model.layers.2" in one_sentence(caught)
 
 
 def test_a_tokenizer_without_a_pad_token_gets_one_that_is_not_eos(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from lab_utils import config, models
 from lab_utils.config import Data, Prompt, load_recipe
 from lab_utils.data import Example, load
+from lab_utils.errors import LabError
 from lab_utils.prompts import answer_ids, cut_document, prompt_ids, prompt_text, user_message
 
 CHAT = Prompt(style="chat", system="You summarize.", instruction="Summarize this.", cue="In short:")
@@ -65,6 +66,33 @@ def test_a_plain_prompt_is_the_message_and_nothing_else(tokenizer):
 def test_a_chat_prompt_holds_system_and_user_turn_and_ends_where_the_assistant_begins(bos_adder):
     expected = "<s><|system|>\nYou summarize.</s>\n<|user|>\nSummarize this.\n\nAnn: Hi.\n\nIn short:</s>\n<|assistant|>\n"
     assert prompt_text(bos_adder, CHAT, "Ann: Hi.") == expected
+
+
+def with_template(template):
+    tokenizer = load_tokenizer("tiny-causal")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_template_options_reach_the_template():
+    tokenizer = with_template("{{ 'thinking: ' ~ enable_thinking ~ ', ' ~ voice }} {{ messages[0].content }}")
+    prompt = Prompt(style="chat", instruction="Sum up.", template_options={"enable_thinking": False, "voice": "plain"})
+    assert prompt_text(tokenizer, prompt, "Ann: Hi.") == "thinking: False, plain Sum up.\n\nAnn: Hi."
+
+
+def test_a_chat_prompt_without_a_template_is_refused_with_the_cure():
+    with pytest.raises(LabError, match="no chat template: set the recipe's prompt to style: plain"):
+        prompt_text(with_template(None), CHAT, "Ann: Hi.")
+
+
+@pytest.mark.parametrize("system, hint", [("You summarize.", "write it into 'instruction'"), (None, None)])
+def test_a_prompt_that_a_template_refuses_is_one_sentence_with_its_reason(system, hint):
+    tokenizer = with_template("{{ raise_exception('Only poems, please!') }}")
+    with pytest.raises(LabError) as caught:
+        prompt_text(tokenizer, Prompt(style="chat", system=system, instruction="Sum up."), "Ann: Hi.")
+    text = str(caught.value)
+    assert "Only poems, please!" in text and text.endswith(".") and "\n" not in text
+    assert (hint in text) if hint else ("instruction" not in text)
 
 
 def test_a_chat_prompt_without_system_message_has_no_system_turn(bos_adder):

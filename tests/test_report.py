@@ -198,7 +198,7 @@ def test_the_facts_are_plain_data_with_the_differences_of_the_findings(plain):
 
 def test_the_command_prints_the_same_facts_as_json(plain, capsys, monkeypatch):
     folder, test, _ = plain
-    monkeypatch.setattr(cli, "test_examples", lambda run_dir: test)
+    monkeypatch.setattr(cli, "test_examples", lambda run_dir, data_dir: test)
     assert cli.main(["report", str(folder), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     facts = report.build(folder, test)
