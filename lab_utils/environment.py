@@ -180,6 +180,7 @@ def quiet() -> None:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with two, Trainer would silently use DataParallel
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # "failed to load gemm_4bit_forward": a slower path is used
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # int8 casts its inputs, and says so at every product
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # each retry; the last one becomes our own sentence
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     from transformers.utils import logging as transformers_logging
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import struct
 import sys
 import tempfile
 import warnings
@@ -78,13 +80,19 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
         options["quantization_config"] = quantization_config(quantization, precision)
     folder = checkpoint_folder(spec)
     try:
-        model = auto.from_pretrained(folder, **options)
+        model, loaded = auto.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, ImportError) as error:
-        reason = without_folders(str(error).strip().splitlines()[0])
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = without_folders((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
         raise LabError(
             f"The model '{spec.source}' could not be loaded ({reason}): check that it is a {spec.family} model, and its files."
         ) from error
+    if loaded["missing_keys"]:
+        missing = sorted(loaded["missing_keys"])
+        raise LabError(
+            f"The model '{spec.source}' lacks {len(missing)} of its weights, such as {missing[0]}, and they would be random ones: "
+            "get its files again."
+        )
     if quantization != "none":
         _keep_gradients_through_4bit_layers(model)
         _keep_t5_output_projections_exact(model)
@@ -230,10 +238,16 @@ def load_adapter(base: Base, folder: Path) -> Any:
     from peft import PeftModel
 
     if (folder / BASE_FILE).is_file():
-        trained_on = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
-        if trained_on["fingerprint"] != base.checkpoint:
+        try:
+            trained_on = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+            name, fingerprint_then = trained_on["name"], trained_on["fingerprint"]
+        except (ValueError, KeyError, TypeError) as error:
             raise LabError(
-                f"The adapter in '{folder.name}' was trained on {trained_on['name']} (fingerprint {trained_on['fingerprint']}), not on "
+                f"'{BASE_FILE}' beside the adapter in '{folder.name}' is damaged: train again, or copy the adapter again."
+            ) from error
+        if fingerprint_then != base.checkpoint:
+            raise LabError(
+                f"The adapter in '{folder.name}' was trained on {name} (fingerprint {fingerprint_then}), not on "
                 f"{base.describe()['name']} ({base.checkpoint}): load it onto its own base."
             )
     try:
@@ -331,6 +345,8 @@ def _from_hub(source: str, file: str | None, revision: str | None) -> Path:
         RevisionNotFoundError,
     )
 
+    environment.quiet()
+    environment.say(f"Looking up the model {source} on the hub ...")
     try:
         if file:
             return Path(hf_hub_download(source, file, revision=revision))
@@ -376,6 +392,13 @@ def _packaged_gguf(package: str) -> Path:
     return files[0]
 
 
+def _link_or_copy(file: Path, target: Path) -> None:
+    try:
+        target.symlink_to(file.resolve())
+    except OSError:  # Windows wants special rights for links
+        shutil.copy(file, target)
+
+
 def _convert_gguf(file: Path, family: str, folder: Path) -> None:
     """Dequantizes a GGUF file and saves it as an ordinary float32 checkpoint with its tokenizer."""
     environment.quiet()
@@ -384,13 +407,18 @@ def _convert_gguf(file: Path, family: str, folder: Path) -> None:
 
     environment.say(f"Preparing {file.stem} (once; 20 s for a small model) ...")
     auto = AutoModelForCausalLM if family == "causal" else AutoModelForSeq2SeqLM
-    source, gguf = str(file.parent), file.name
+    gguf = file.name
     try:
-        # Without dequantize=True the weights are dense but stay flagged as quantized, and the Trainer refuses them.
-        model = auto.from_pretrained(source, gguf_file=gguf, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
-    except (ValueError, KeyError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
+        with tempfile.TemporaryDirectory() as alone:  # tokenizer files beside the GGUF file would be mixed with its own
+            _link_or_copy(file, Path(alone) / gguf)
+            # Without dequantize=True the weights are dense but stay flagged as quantized, and the Trainer refuses them.
+            options = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True), "output_loading_info": True}
+            model, loaded = auto.from_pretrained(alone, gguf_file=gguf, **options)
+            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf)
+        if loaded["missing_keys"]:
+            raise ValueError(f"it lacks {', '.join(sorted(loaded['missing_keys'])[:3])}")
+    except (ValueError, KeyError, IndexError, OverflowError, struct.error) as error:  # all seen with damaged files
+        reason = without_folders(str(error).strip().splitlines()[0])
         raise LabError(
             f"'{gguf}' cannot be read as a GGUF file of a {family} model ({reason}): give a safetensors model instead."
         ) from error

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab_utils import environment
 from lab_utils.errors import LabError, without_folders
 
 SPLITS = ("train", "validation", "test")
@@ -189,6 +190,8 @@ def _from_hub(source: str, configuration: str | None, revision: str | None) -> d
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+    environment.quiet()
+    environment.say(f"Looking up the data {source} on the hub ...")
     try:
         found = datasets.load_dataset(source, configuration, revision=revision)
     except DatasetNotFoundError as error:

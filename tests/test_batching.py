@@ -83,16 +83,18 @@ class Reader:
     def train(self, mode=True):
         return self
 
-    def generate(self, input_ids, attention_mask, generation_config):
+    def generate(self, input_ids, attention_mask, generation_config, logits_to_keep=None):
         self.read += [row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
-        eos = torch.full((len(input_ids), 1), generation_config.eos_token_id)
+        eos = torch.full((len(input_ids), 1), generation_config.eos_token_id[0])
         start = generation_config.decoder_start_token_id
         return torch.cat([input_ids if start is None else torch.full_like(eos, start), eos], dim=1)
 
 
 def test_generation_reads_the_very_ids_that_training_shows_before_the_answer(recipe, dialogues):
     reader, settings = Reader(), resolve(recipe, "zero_shot")
-    base = models.Base(reader, load_encoder(recipe).tokenizer, settings, Precision("float32", "a toy"), checkpoint="", parameters=0)
+    tokenizer = load_encoder(recipe).tokenizer
+    stops = (tokenizer.eos_token_id,)
+    base = models.Base(reader, tokenizer, settings, Precision("float32", "a toy"), checkpoint="", parameters=0, stops=stops)
     generation.summarize(reader, base, dialogues, say=lambda line: None)
     shown = [prompt_part(base.encoder, base.encoder(example)) for example in dialogues]
     assert sorted(reader.read) == sorted(shown)
