@@ -58,7 +58,7 @@ class Machine:
     memory_gb: float  # of the GPU where there is one, else of the machine
 
     def __str__(self):
-        return f"{self.platform}, {self.device_name}, {self.cores} cores, {self.memory_gb:.0f} GB"
+        return f"{self.platform}, {self.device_name}, {self.cores} {"core" if self.cores == 1 else "cores"}, {self.memory_gb:.0f} GB"
 
 
 @cache
