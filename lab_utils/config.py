@@ -85,7 +85,7 @@ class Prompt(Section):
 
 class Lengths(Section):
     document_tokens: Count = 512  # longer documents are cut at the end, counted and reported
-    summary_tokens: Count = 96  # a longer training summary is an error: answers are never cut
+    summary_tokens: Count = 96  # an example with a longer summary is left out of training: answers are never cut
 
 
 class Generation(Section):

@@ -57,8 +57,13 @@ class Machine:
     cores: int
     memory_gb: float  # of the GPU where there is one, else of the machine
 
+    @property
+    def hardware(self) -> str:
+        cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
+        return f"{self.device_name}, {cores}, {self.memory_gb:.0f} GB"
+
     def __str__(self):
-        return f"{self.platform}, {self.device_name}, {self.cores} {"core" if self.cores == 1 else "cores"}, {self.memory_gb:.0f} GB"
+        return f"{self.platform}, {self.hardware}"
 
 
 @cache

@@ -81,7 +81,7 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
             "python": platform.python_version(),
             "platform": f"{machine.platform}, {platform.system()} {platform.machine()}",
             "packages": environment.versions(),
-            "device": f"{machine.device_name}, {machine.cores} cores, {machine.memory_gb:.0f} GB",
+            "device": machine.hardware,
             "precision": precision.name,
             "precision_reason": precision.reason,
             "commit": _commit(),
