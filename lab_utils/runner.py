@@ -67,7 +67,8 @@ def run(
         LabError: a wrong name or value (before anything runs), or the cell at which a notebook failed.
     """
     assigned = config.load_assignment(assignment) if assignment else config.Assignment(title="")
-    chosen = offered(choose(only), config.load_recipe(recipe or assigned.common.get("recipe") or DEFAULT_RECIPE), asked=bool(only))
+    named = recipe or (parameters or {}).get("recipe") or assigned.common.get("recipe") or DEFAULT_RECIPE
+    chosen = offered(choose(only), config.load_recipe(named), asked=bool(only))
     plan = merge(chosen, assigned, parameters or {}, recipe, out or (f"runs/{Path(assignment).stem}" if assignment else None))
     run_dir = Path(plan[0][1]["run_dir"])
     runs.make_folder(root() / run_dir)

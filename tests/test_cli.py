@@ -1,5 +1,6 @@
 """Through the command line, as a person meets it: exit codes, one sentence, no traceback."""
 
+import contextlib
 import json
 import os
 import signal
@@ -83,25 +84,41 @@ def test_train_leaves_a_finished_record_and_summarize_uses_it(tmp_path, recipe):
         assert done.returncode == cli.DONE, done.stderr
 
 
-def training_forever(command, tmp_path):
-    """Starts a long training and waits until it has logged steps."""
-    log = tmp_path / "run/full/log.csv"
-    process = subprocess.Popen(
-        [*LAB, *command, "--recipe", "tiny-causal", "-p", "epochs=100000", "--out", str(tmp_path / "run")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.time() + 120
-    while time.time() < deadline and process.poll() is None:
-        if log.is_file() and len(log.read_text().splitlines()) > 5:
-            return process
-        time.sleep(0.2)
-    process.kill()
-    pytest.fail(f"training did not start: {process.communicate()}")
+def hears_ctrl_c():
+    """A shell makes what it starts with `&` deaf to Ctrl-C, and the tests may have been started so."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def training_forever(tmp_path):
+    """Starts a long training and waits until it has logged steps; whatever happens, nothing of it is left running."""
+    started = []
+
+    def start(*command):
+        log = tmp_path / "run/full/log.csv"
+        process = subprocess.Popen(
+            [*LAB, *command, "--recipe", "tiny-causal", "-p", "epochs=100000", "--out", str(tmp_path / "run")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c,
+        )  # fmt: skip
+        started.append(psutil.Process(process.pid))
+        deadline = time.time() + 120
+        while time.time() < deadline and process.poll() is None:
+            if log.is_file() and len(log.read_text().splitlines()) > 5:
+                started.extend(started[0].children(recursive=True))
+                return process
+            time.sleep(0.2)
+        process.kill()
+        pytest.fail(f"training did not start: {process.communicate()}")
+
+    yield start
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @pytest.mark.parametrize("command", [["train", "--method", "full"], ["run", "--only", "02"]])
-def test_ctrl_c_in_training_leaves_a_record_that_says_stopped(command, tmp_path):
-    process = training_forever(command, tmp_path)
+def test_ctrl_c_in_training_leaves_a_record_that_says_stopped(command, tmp_path, training_forever):
+    process = training_forever(*command)
     kernels = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
@@ -111,8 +128,8 @@ def test_ctrl_c_in_training_leaves_a_record_that_says_stopped(command, tmp_path)
     assert not [k for k in kernels if k.is_running() and k.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_a_killed_kernel_is_named_and_its_notebook_kept(tmp_path):
-    process = training_forever(["run", "--only", "02"], tmp_path)
+def test_a_killed_kernel_is_named_and_its_notebook_kept(tmp_path, training_forever):
+    process = training_forever("run", "--only", "02")
     for child in psutil.Process(process.pid).children(recursive=True):
         os.kill(child.pid, signal.SIGKILL)
     _, error = process.communicate(timeout=120)
