@@ -30,6 +30,17 @@ def recipe(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Products as small as those of toy models take longer the more threads wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def write_lines(tmp_path):
     """Writes a JSON-lines data folder from lists of raw lines; returns its path. A split not given holds one document of its own."""

@@ -25,14 +25,10 @@ KNOWN = [Example("brief", "Ann: A?", ("ok",)), Example("wordy", "Ben: B!", ("the
 
 
 @pytest.fixture(scope="module", autouse=True)
-def float32_on_one_thread():
-    """Products this small take longer the more threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def float32(one_thread):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "precision", lambda family="causal", wanted="auto": Precision("float32", "set by a test"))
         yield
-    torch.set_num_threads(threads)
 
 
 def load(recipe, method="zero_shot", **changes):

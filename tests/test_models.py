@@ -13,6 +13,8 @@ from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.errors import LabError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXAMPLES = [
     Example("a", "Ann: Are you coming?\nBen: At eight.", ("Ben comes at eight.",)),
     Example(
@@ -23,15 +25,6 @@ EXAMPLES = [
 # heads for keys and values: q 128, k 96, v 96, o 128, gate 192, up 192, down 192. tiny-seq2seq, width 64: attention 4 x 128,
 # gated feed-forward 3 x 192; 2 encoder layers with one attention, 2 decoder layers with two.
 IN_PLUS_OUT = {"tiny-causal": 2 * 1024, "tiny-seq2seq": 2 * (512 + 576) + 2 * (2 * 512 + 576)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small take longer the more threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

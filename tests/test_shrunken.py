@@ -16,6 +16,8 @@ from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.errors import LabError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHORT = [
     Example("a", "Ann: Are you coming?\nBen: At eight.", ("Ben comes at eight.",)),
     Example("b", "Ann: Is it ready?\nBen: Not yet, the paint is wet.", ("It is wet and not ready.",)),
@@ -38,15 +40,6 @@ def written_prompt(kind: str) -> dict:
         return {"style": "plain", "instruction": "Instruct: Summarize the following conversation.", "cue": "Output:"}
     options = {"template_options": {"enable_thinking": False}} if kind == "qwen3" else {}
     return {"style": "chat", "instruction": "Summarize the following conversation.", "cue": "Summary:"} | options
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small take longer the more threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,6 +12,8 @@ from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.errors import LabError, TrainingDiverged
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORDS = [
     "the",
     "ship",
@@ -36,15 +38,6 @@ EXAMPLES = [
     Example(f"e{i}", f"Ann: {' '.join(WORDS[: 1 + 2 * i])}?\nBen: {' '.join(WORDS[i:])}.", (" ".join(WORDS[: 1 + (5 * i) % 13]) + ".",))
     for i in range(8)
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small take longer the more threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
