@@ -25,8 +25,11 @@ def _not_a_flag(value: Any) -> Any:
     return value
 
 
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
+
+
 def _a_hub_name(value: Any) -> Any:
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(value)):
+    if not HUB_ID.fullmatch(str(value)):
         raise ValueError("expected 'owner/name' as on the hub (a token is never a parameter: set HF_TOKEN)")
     return value
 

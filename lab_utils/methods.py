@@ -109,12 +109,9 @@ def restore(run_dir: str | Path, method: str, model_dir: str | None = None) -> t
         model_dir: the base's folder, where it was a local one: a record keeps no paths.
     """
     finished = runs.read(run_dir, method)
-    settings = Settings.model_validate(finished.record["config"])
-    source = str(finished.folder / "model") if method == "full" else model_dir or settings.recipe.model.source
-    kind = finished.record["model"]["source"]
-    if kind in ("local folder", "local file") and method != "full" and model_dir is None:
-        raise LabError(f"This run's base was a {kind}, '{source}', whose place the record does not keep: give it with --model-dir.")
-    recipe = config.changed(settings.recipe, model=settings.recipe.model.model_dump() | {"source": source})
-    settings = Settings(recipe=recipe, method="zero_shot" if method == "full" else method, seed=settings.seed)
+    full = method == "full"
+    settings = finished.settings(str(finished.folder / "model") if full else model_dir)
+    if full:
+        settings = config.changed(settings, method="zero_shot")
     base = models.load(settings)
     return (base.model if method in ("full", "zero_shot") else models.load_adapter(base, finished.folder / "adapter")), base

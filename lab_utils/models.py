@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lab_utils import cache, environment
+from lab_utils import architectures, cache, environment
 from lab_utils.batching import Collator, Encoder
 from lab_utils.config import Adapter, Model, Settings, changed
 from lab_utils.errors import LabError, without_folders
@@ -195,8 +195,6 @@ def target_modules(model, wanted: str | list[str]) -> str | list[str]:
     Raises:
         LabError: a name that matches no layer.
     """
-    from lab_utils import architectures
-
     if wanted == "all-linear":
         return wanted
     groups = architectures.TARGETS.get(model.config.model_type, {})

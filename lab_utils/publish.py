@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab_utils import config, environment, generation, models
+from lab_utils import environment, generation, models
 from lab_utils.cache import WRITE_ERRORS
 from lab_utils.card import card, each
-from lab_utils.config import Settings
 from lab_utils.errors import LabError, without_folders
 from lab_utils.runs import Finished
 
@@ -111,9 +110,9 @@ def _tokenizer(finished: Finished, trained: Path, model_dir: str | None) -> Any:
 
     if finished.method == "full":
         return AutoTokenizer.from_pretrained(trained)
-    if _is_lost(finished, model_dir):
+    if finished.base_is_local and model_dir is None:
         return None
-    return AutoTokenizer.from_pretrained(models.checkpoint_folder(_settings(finished, model_dir).recipe.model))
+    return AutoTokenizer.from_pretrained(models.checkpoint_folder(finished.settings(model_dir).recipe.model))
 
 
 def _save_merged(finished: Finished, adapter: Path, folder: Path, model_dir: str | None) -> Any:
@@ -123,25 +122,11 @@ def _save_merged(finished: Finished, adapter: Path, folder: Path, model_dir: str
     """
     import torch
 
-    if _is_lost(finished, model_dir):
-        source, kept = finished.record["model"]["source"], finished.record["config"]["recipe"]["model"]["source"]
-        raise LabError(f"This run's base was a {source}, '{kept}', whose place the record does not keep: give it with --model-dir.")
-    base = models.load(_settings(finished, model_dir), quantization="none")
+    base = models.load(finished.settings(model_dir), quantization="none")
     model = models.load_adapter(base, adapter).merge_and_unload()
     model.generation_config = generation.decoding(base)  # so that whoever loads it alone gets this run's decoding
     model.to(getattr(torch, finished.record["environment"]["precision"])).save_pretrained(folder)
     return base.tokenizer
-
-
-def _is_lost(finished: Finished, model_dir: str | None) -> bool:
-    """Whether the base was a local one whose place is unknown: on the hub its name may be somebody else's model."""
-    return finished.record["model"]["source"] in ("local folder", "local file") and model_dir is None
-
-
-def _settings(finished: Finished, model_dir: str | None) -> Settings:
-    settings = Settings.model_validate(finished.record["config"])
-    model = config.changed(settings.recipe.model, source=model_dir or settings.recipe.model.source)
-    return config.changed(settings, recipe=config.changed(settings.recipe, model=model.model_dump()).model_dump())
 
 
 def _shown(path: Path) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lab_utils import environment
-from lab_utils.config import METHODS, Settings
+from lab_utils.config import METHODS, Settings, changed
 from lab_utils.errors import LabError, without_folders
 from lab_utils.generation import Prediction
 
@@ -98,6 +98,27 @@ class Finished:
     record: dict
     predictions: list[Prediction]
     folder: Path
+
+    @property
+    def base_is_local(self) -> bool:
+        """Whether the base lay on the machine of the run. A record does not keep where, and on the hub its name may be somebody else's."""
+        return self.record["model"]["source"] in ("local folder", "local file")
+
+    def settings(self, model_dir: str | None = None) -> Settings:
+        """The run's settings, with the base to load now.
+
+        Args:
+            model_dir: the base's folder, where it was a local one, or another to take in its place.
+
+        Raises:
+            LabError: the base was a local one, and its place is not given.
+        """
+        settings = Settings.model_validate(self.record["config"])
+        if model_dir is None and self.base_is_local:
+            kind, kept = self.record["model"]["source"], settings.recipe.model.source
+            raise LabError(f"This run's base was a {kind}, '{kept}', whose place the record does not keep: give it with --model-dir.")
+        model = settings.recipe.model.model_dump() | {"source": model_dir or settings.recipe.model.source}
+        return changed(settings, recipe=settings.recipe.model_dump() | {"model": model})
 
 
 def read(run_dir: str | Path, method: str) -> Finished:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab_utils import environment
+from lab_utils.config import HUB_ID
 from lab_utils.errors import LabError, without_folders
 
 SPLITS = ("train", "validation", "test")
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 _SPLIT_WORDS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Rows:
 
 
 def is_hub_id(source: str) -> bool:
-    return bool(_HUB_ID.fullmatch(source)) and not Path(source).exists()
+    return bool(HUB_ID.fullmatch(source)) and not Path(source).exists()
 
 
 def read(source: str, configuration: str | None = None, revision: str | None = None) -> dict[str, Rows]:
