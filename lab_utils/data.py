@@ -278,15 +278,3 @@ def fingerprint(examples: Iterable[Example]) -> str:
     for example in examples:
         digest.update(json.dumps(asdict(example), sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
-
-
-def speakers(document: str) -> list[str]:
-    """Speaker labels in order of appearance, for documents whose lines read `Speaker: words`."""
-    labels = (line.split(":", 1)[0].strip() for line in document.splitlines() if ":" in line)
-    return list(dict.fromkeys(labels))
-
-
-def lead(document: str, turns: int = 3) -> str:
-    """The first turns (lines) of a dialogue, or sentences of a text in one line: the baseline that every summarizer must beat."""
-    lines = [line for line in document.splitlines() if line.strip()]
-    return " ".join(re.split(r"(?<=[.!?])\s+", lines[0])[:turns]) if len(lines) == 1 else "\n".join(lines[:turns])

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lab_utils.config import Data, load_recipe
-from lab_utils.data import SPLITS, Example, fingerprint, lead, load, speakers
+from lab_utils.data import SPLITS, Example, fingerprint, load
 from lab_utils.errors import LabError
 
 
@@ -405,15 +405,3 @@ def test_a_corpus_is_fingerprinted_by_its_test_set(write_lines):
         return load(Data(source=str(write_lines(lines(train), None, lines(test))))).fingerprint
 
     assert of("A", "T") == of("B", "T") != of("A", "U")
-
-
-def test_speakers_come_in_order_of_appearance_once_each():
-    document = "Ben: At 10:30?\n#Person1#: Yes: ten.\nBen: Good.\n\nno speaker here"
-    assert speakers(document) == ["Ben", "#Person1#"]
-
-
-def test_lead_is_the_first_turns_without_blank_lines():
-    document = "A: 1\n\n  \nB: 2\nA: 3\nB: 4"
-    assert lead(document) == "A: 1\nB: 2\nA: 3"
-    assert lead(document, 1) == "A: 1"
-    assert lead("one line") == "one line"

@@ -10,7 +10,8 @@ from statistics import median
 import pytest
 
 from lab_utils.config import Data
-from lab_utils.data import EVERYDAY, SPLITS, load, speakers
+from lab_utils.data import EVERYDAY, SPLITS, load
+from lab_utils.texts import speakers
 
 COUNTS = {"train": 240, "validation": 40, "test": 60}
 REFERENCES = {"train": 1, "validation": 1, "test": 3}
