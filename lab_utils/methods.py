@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab_utils import cache, config, data, generation, metrics, models, runs, training
+from lab_utils import cache, companions, config, data, generation, metrics, models, runs, training
 from lab_utils.config import Settings
 from lab_utils.environment import say
 from lab_utils.errors import LabError
@@ -77,7 +77,9 @@ def evaluate(model, base: models.Base, corpus: data.Corpus, record: runs.Run) ->
     with record.watched():
         generated = generation.summarize(model, base, corpus.test)
         record.save_predictions(generated.predictions)
-        scores = metrics.summarize(metrics.score(generated.predictions))
+        documents = {example.id: example.document for example in corpus.test}
+        scores = metrics.summarize(metrics.score(generated.predictions, documents))
+        scores["corpus"] = companions.corpus(generated.predictions)
         record.add(generation=generated.describe(), metrics=scores)
         record.finish()
     _publish(base.settings, record)

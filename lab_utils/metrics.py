@@ -1,23 +1,17 @@
-"""ROUGE (Lin 2004) by the rouge-score package, with the protocol that every number needs beside it."""
+"""ROUGE (Lin 2004) by the rouge-score package, its companions, and the protocol that every number needs beside it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Protocol
+from typing import Literal, Protocol
 
-from lab_utils.significance import bootstrap
+from lab_utils import companions
+from lab_utils.significance import RESAMPLES, bootstrap
+from lab_utils.texts import split_sentences
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-PROTOCOL = {
-    "package": "rouge-score",
-    "measure": "F1 x 100, mean over documents",
-    "stemmer": True,
-    "sentences": "split after . ! ? and at line breaks, for rougeLsum",
-    "references": "mean over a document's references; 'best' takes the highest",
-    "interval": "95%, percentile bootstrap over documents, 10,000 resamples, seed 0",
-}
 
 
 class Scored(Protocol):
@@ -28,41 +22,96 @@ class Scored(Protocol):
     references: Sequence[str]
 
 
-def split_sentences(text: str) -> list[str]:
-    """Sentences, by punctuation followed by a space: needs no downloaded model, unlike NLTK's splitter."""
-    return [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
+@dataclass(frozen=True)
+class RougeProtocol:
+    """How a ROUGE number came about. Two numbers with different protocols cannot be compared."""
+
+    stemmer: bool = True
+    sentences: Literal["rule", "none"] = "rule"  # only rougeLsum looks at sentences
+    references: Literal["mean", "best", "first"] = "mean"  # the best is chosen for each measure by itself
+
+    def __str__(self) -> str:
+        said = {
+            "mean": "mean over a document's references",
+            "best": "the best of a document's references",
+            "first": "a document's first reference",
+        }
+        stemmer = "with stemmer" if self.stemmer else "without stemmer"
+        sentences = "sentences split by rule for Lsum" if self.sentences == "rule" else "text as one sentence"
+        return f"rouge-score, F1 x 100, {stemmer}, {sentences}, {said[self.references]}; 95% bootstrap interval over documents"
+
+    def describe(self) -> dict:
+        """The protocol as a record keeps it."""
+        return {
+            "package": "rouge-score",
+            "measure": "F1 x 100, mean over documents",
+            **asdict(self),
+            "interval": f"95%, percentile bootstrap over documents, {RESAMPLES:,} resamples, seed 0",
+        }
+
+
+PROTOCOL = RougeProtocol()
 
 
 @cache
-def _scorer():
+def _scorer(stemmer: bool):
+    from nltk.stem.porter import PorterStemmer
+    from rouge_score import tokenize
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import Tokenizer
 
-    return RougeScorer(list(ROUGE), use_stemmer=True)
+    class Remembering(Tokenizer):
+        """rouge-score's own tokens; a word's stem is computed once, which is most of the time otherwise."""
+
+        stem = staticmethod(cache(PorterStemmer().stem))
+
+        def tokenize(self, text):
+            return tokenize.tokenize(text, self if stemmer else None)
+
+    return RougeScorer(list(ROUGE), tokenizer=Remembering())
 
 
-def rouge(prediction: str, reference: str) -> dict[str, float]:
+def rouge(prediction: str, reference: str, protocol: RougeProtocol = PROTOCOL) -> dict[str, float]:
     """ROUGE-1, 2, L and Lsum of one pair, F1 from 0 to 100."""
-    scores = _scorer().score("\n".join(split_sentences(reference)), "\n".join(split_sentences(prediction)))
+    if protocol.sentences == "rule":
+        prediction, reference = ("\n".join(split_sentences(text)) for text in (prediction, reference))
+    else:
+        prediction, reference = (" ".join(text.split()) for text in (prediction, reference))
+    scores = _scorer(protocol.stemmer).score(reference, prediction)
     return {name: 100 * scores[name].fmeasure for name in ROUGE}
 
 
-def score(predictions: Sequence[Scored]) -> list[dict]:
-    """One row per document: `id`, each ROUGE as the mean over its references, and `best_...` as the highest."""
+def score(predictions: Sequence[Scored], documents: Mapping[str, str] | None = None, protocol: RougeProtocol = PROTOCOL) -> list[dict]:
+    """One row per document: `id`, each ROUGE by the protocol and, as `best_...`, with the best reference, and the companions.
+
+    Args:
+        documents: id -> text; without it, the companions that compare a summary with its document are None.
+    """
     rows = []
     for item in predictions:
-        pairs = [rouge(item.prediction, reference) for reference in item.references]
+        references = item.references[:1] if protocol.references == "first" else item.references
+        pairs = [rouge(item.prediction, reference, protocol) for reference in references]
         row = {"id": item.id}
         for name in ROUGE:
             values = [pair[name] for pair in pairs]
-            row[name], row[f"best_{name}"] = sum(values) / len(values), max(values)
-        rows.append(row)
+            row[f"best_{name}"] = max(values)
+            row[name] = row[f"best_{name}"] if protocol.references == "best" else sum(values) / len(values)
+        document = None if documents is None else documents.get(item.id)
+        rows.append(row | companions.describe(item.prediction, item.references, document, getattr(item, "stopped", None)))
     return rows
 
 
-def summarize(rows: Sequence[dict]) -> dict:
-    """Means with intervals over documents, n and the protocol: the `metrics` of a run's record."""
-    result = {"protocol": PROTOCOL, "n": len(rows)}
+def summarize(rows: Sequence[dict], protocol: RougeProtocol = PROTOCOL) -> dict:
+    """Means with intervals over documents, n and the protocol: the `metrics` of a run's record.
+
+    `companions` holds those that apply to at least one document, each with the number of documents it applies to.
+    """
+    result = {"protocol": protocol.describe(), "n": len(rows)}
     for name in [*ROUGE, *(f"best_{name}" for name in ROUGE)]:
-        interval = bootstrap([row[name] for row in rows])
-        result[name] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+        result[name] = asdict(bootstrap([row[name] for row in rows]))
+    result["companions"] = {}
+    for name in [key for key in rows[0] if key != "id" and key not in result]:
+        values = [row[name] for row in rows if row[name] is not None]
+        if values:
+            result["companions"][name] = asdict(bootstrap(values)) | {"n": len(values)}
     return result

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from lab_utils import significance
-from lab_utils.metrics import PROTOCOL, ROUGE, rouge, score, split_sentences, summarize
+from lab_utils.metrics import PROTOCOL, ROUGE, RougeProtocol, rouge, score, summarize
 
 
 @dataclass
@@ -81,22 +81,6 @@ def test_an_exact_answer_scores_100_in_everything():
     assert rouge(text, text) == pytest.approx(dict.fromkeys(ROUGE, 100))
 
 
-@pytest.mark.parametrize(
-    ("text", "sentences"),
-    [
-        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
-        ("It costs 3.50 at 8.15 p.m", ["It costs 3.50 at 8.15 p.m"]),
-        ("One\nTwo\n\n\nThree.  Four.", ["One", "Two", "Three.", "Four."]),
-        ("  One.  ", ["One."]),
-        ("Really?! Yes...  No.", ["Really?!", "Yes...", "No."]),
-        ("", []),
-        (" \n ", []),
-    ],
-)
-def test_sentences_end_at_punctuation_before_a_space_and_at_line_breaks(text, sentences):
-    assert split_sentences(text) == sentences
-
-
 def test_a_document_scores_the_mean_over_its_references_and_its_best():
     """Against 'cat sat' 100, against 'cat ran' 1 of 2 words, against 'dog ran' none."""
     [row] = score([Item("a", "cat sat", ("cat ran", "cat sat", "dog ran"))])
@@ -150,20 +134,75 @@ def test_means_are_taken_over_documents_not_over_pairs():
 
 def test_every_measure_comes_with_an_interval_n_and_the_protocol():
     found = summarize(score(ITEMS))
+    names = {*ROUGE, *(f"best_{name}" for name in ROUGE)}
     assert found["n"] == 4
-    assert found["protocol"] == PROTOCOL
-    assert set(found) == {"n", "protocol", *ROUGE, *(f"best_{name}" for name in ROUGE)}
-    for name in set(found) - {"n", "protocol"}:
+    assert found["protocol"] == PROTOCOL.describe()
+    assert set(found) == {"n", "protocol", "companions", *names}
+    for name in names:
         assert 0 <= found[name]["low"] <= found[name]["mean"] <= found[name]["high"] <= 100
 
 
-def test_the_protocol_names_package_stemmer_sentences_references_and_interval():
-    assert set(PROTOCOL) == {"package", "measure", "stemmer", "sentences", "references", "interval"}
-    assert all(value not in ("", None) for value in PROTOCOL.values())
+def test_a_companion_is_a_mean_over_the_documents_it_applies_to_and_says_how_many():
+    """Summaries of 2 and 4 words; only the first document's text is known, and both its summary's words stand in it."""
+    rows = score([Item("a", "cat sat", ("cat",)), Item("b", "the dog ran off", ("dog",))], {"a": "The cat sat down."})
+    found = summarize(rows)["companions"]
+    assert (found["words"]["mean"], found["words"]["n"]) == (3, 2)
+    assert (found["coverage"]["mean"], found["coverage"]["n"]) == (1, 1)
+    assert "number_precision" not in found
 
 
 def test_the_protocol_says_what_the_code_does():
-    assert PROTOCOL["stemmer"] is (rouge("cats", "cat")["rouge1"] > 0)
-    assert f"{significance.RESAMPLES:,} resamples" in PROTOCOL["interval"]
+    assert PROTOCOL.stemmer is (rouge("cats", "cat")["rouge1"] > 0)
+    told = PROTOCOL.describe()
+    assert f"{significance.RESAMPLES:,} resamples" in told["interval"]
     values = [float(value) for value in range(20)]
-    assert "seed 0" in PROTOCOL["interval"] and significance.bootstrap(values) == significance.bootstrap(values, seed=0)
+    assert "seed 0" in told["interval"] and significance.bootstrap(values) == significance.bootstrap(values, seed=0)
+
+
+def test_without_the_stemmer_other_forms_of_a_word_do_not_match():
+    assert rouge("cats", "cat")["rouge1"] == pytest.approx(100)
+    assert rouge("cats", "cat", RougeProtocol(stemmer=False))["rouge1"] == 0
+
+
+def test_without_the_sentence_split_rouge_lsum_is_rouge_l_even_where_the_text_has_line_breaks():
+    whole = RougeProtocol(sentences="none")
+    for text in ("The dog ran. The cat sat.", "The dog ran.\nThe cat sat."):
+        found = rouge(text, "The cat sat.\nThe dog ran.", whole)
+        assert found["rougeLsum"] == found["rougeL"] == pytest.approx(50)
+
+
+@pytest.mark.parametrize(("references", "expected"), [("mean", 50), ("best", 100), ("first", 0)])
+def test_the_protocol_decides_what_several_references_are_worth(references, expected):
+    [row] = score([Item("a", "cat sat", ("dog ran", "cat sat"))], protocol=RougeProtocol(references=references))
+    assert row["rouge1"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        (PROTOCOL, ["with stemmer", "split by rule", "mean over"]),
+        (RougeProtocol(False, "none", "best"), ["without stemmer", "one sentence", "the best of"]),
+        (RougeProtocol(references="first"), ["first reference"]),
+    ],
+)
+def test_a_printed_protocol_names_every_choice(protocol, words):
+    assert all(word in str(protocol) for word in ["rouge-score", "F1", "95%", *words])
+
+
+@pytest.mark.parametrize("stemmer", [True, False])
+def test_scores_are_those_of_rouge_score_itself(stemmer):
+    """The lab's tokenizer only remembers stems: nothing else may differ."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    texts = [
+        "Running dogs ran; the runner's 3 dogs RUN!",
+        "naïve cafés, e-mails and U.S. dollars",
+        "generalizations of generalization",
+        "a",
+    ]
+    plain = RougeScorer(list(ROUGE), use_stemmer=stemmer)
+    for prediction in texts:
+        for reference in texts:
+            expected = {name: 100 * score.fmeasure for name, score in plain.score(reference, prediction).items()}
+            found = rouge(prediction, reference, RougeProtocol(stemmer, "none"))
+            assert {name: found[name] for name in ("rouge1", "rouge2", "rougeL")} == {k: v for k, v in expected.items() if k != "rougeLsum"}
