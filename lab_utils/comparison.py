@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from lab_utils import metrics
-from lab_utils.data import lead
+from lab_utils import baselines, contamination, metrics
 from lab_utils.errors import LabError
 from lab_utils.plots import METHOD_NAMES
 from lab_utils.runs import Finished, unlike
-from lab_utils.significance import Interval, bootstrap, paired_difference
+from lab_utils.significance import Interval, bootstrap, holm, minimum_detectable_difference, paired_difference, permutation_test
 
 
 @dataclass(frozen=True)
@@ -23,31 +22,55 @@ class Line:
     run: Finished | None = None
 
     def values(self, metric: str) -> list[float]:
-        return [row[metric] for row in self.rows]
+        """One value per document; documents that a companion does not apply to are left out."""
+        return [row[metric] for row in self.rows if row[metric] is not None]
 
 
 @dataclass(frozen=True)
 class Difference:
+    """One system minus another on the same documents."""
+
     name: str
     interval: Interval
     wins: int
     ties: int
     losses: int
+    p: float  # two-sided permutation test
+    p_holm: float  # after Holm's correction over the pairs that were compared together
+    pairs: int  # how many these were
+    detectable: float | None  # the smallest true difference that would have been found 4 times in 5; None for a single document
+
+    @property
+    def detected(self) -> bool:
+        """Whether the data show a difference: the corrected test and the interval must agree."""
+        return self.p_holm < LEVEL and self.interval.excludes_zero()
 
     def sentence(self) -> str:
         i, n = self.interval, self.wins + self.ties + self.losses
-        numbers = f"95% interval {i.low:+.1f} to {i.high:+.1f}"
+        corrected = f" with Holm's correction over {self.pairs} pairs" if self.pairs > 1 else ""
+        numbers = f"95% interval {i.low:+.1f} to {i.high:+.1f}, n = {n}, p {_p(self.p_holm)}{corrected}"
         pair = self.name[0].upper() + self.name[1:]
-        if not i.excludes_zero():
-            return f"{pair}: no detectable difference at n = {n} ({i.mean:+.1f} points of ROUGE-1, {numbers})."
-        return f"{pair}: {'better' if i.mean > 0 else 'worse'} by {abs(i.mean):.1f} points of ROUGE-1 ({numbers}, n = {n})."
+        if self.detected:
+            return f"{pair}: {'better' if i.mean > 0 else 'worse'} by {abs(i.mean):.1f} points of ROUGE-1 ({numbers})."
+        said = f"{pair}: no detectable difference ({i.mean:+.1f} points of ROUGE-1, {numbers})."
+        if self.detectable:
+            said += f" A true difference below {self.detectable:.1f} points would often be missed with these documents."
+        return said
 
 
-def lines(finished: Sequence[Finished], documents: dict[str, str] | None = None) -> list[Line]:
-    """One line per run, after the reference lines: lead-3, and one reference against the others where there are several.
+LEVEL = 0.05
+HUMAN = "one reference against the others"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def lines(finished: Sequence[Finished], documents: Mapping[str, str] | None = None) -> list[Line]:
+    """One line per run, among the reference lines: copies of parts of the document, and one reference against the others.
 
     Args:
-        documents: id -> text of the test documents, for lead-3.
+        documents: id -> text of the test documents, for the copies; without it, or where one is missing, there are none.
 
     Raises:
         LabError: nothing to compare, or runs that must not be compared, with every reason.
@@ -56,16 +79,20 @@ def lines(finished: Sequence[Finished], documents: dict[str, str] | None = None)
         raise LabError("No finished run to compare: run at least notebook 01 first (`lab run --only 01`).")
     if reasons := unlike(finished):
         raise LabError(f"These runs cannot be compared: {'; '.join(reasons)}. Run them again with one recipe.")
-    for run in finished:
-        if [p.id for p in run.predictions] != [p.id for p in finished[0].predictions]:
-            raise LabError(f"The predictions of {run.method} are not for the documents of {finished[0].method}: run it again.")
     items = finished[0].predictions
+    for run in finished:
+        if [p.id for p in run.predictions] != [p.id for p in items]:
+            raise LabError(f"The predictions of {run.method} are not for the documents of {finished[0].method}: run it again.")
+    if documents is not None and any(p.id not in documents for p in items):
+        documents = None
     found = []
     if documents is not None:
-        found.append(Line("lead-3", metrics.score([_Candidate(p.id, lead(documents[p.id]), p.references) for p in items])))
-    found += [Line(METHOD_NAMES[run.method], metrics.score(run.predictions), run) for run in finished]
+        for name, copied in baselines.LINES.items():
+            copies = [_Candidate(p.id, copied(documents[p.id]), p.references) for p in items]
+            found.append(Line(name, metrics.score(copies, documents)))
+    found += [Line(METHOD_NAMES[run.method], metrics.score(run.predictions, documents), run) for run in finished]
     if all(len(p.references) > 1 for p in items):
-        found.append(Line("one reference against the others", _leave_one_out(items)))
+        found.append(Line(HUMAN, _leave_one_out(items, documents)))
     return found
 
 
@@ -76,34 +103,54 @@ class _Candidate:
     references: Sequence[str]
 
 
-def _leave_one_out(items) -> list[dict]:
+def _leave_one_out(items, documents: Mapping[str, str] | None) -> list[dict]:
     """Each reference scored against the others, averaged: what agreement between writers is worth in ROUGE."""
     result = []
     for item in items:
         rows = []
         for i, reference in enumerate(item.references):
             others = item.references[:i] + item.references[i + 1 :]
-            rows += metrics.score([_Candidate(item.id, reference, others)])
-        result.append({"id": item.id} | {key: sum(row[key] for row in rows) / len(rows) for key in rows[0] if key != "id"})
+            rows += metrics.score([_Candidate(item.id, reference, others)], documents)
+        result.append({"id": item.id} | {key: _mean(row[key] for row in rows) for key in rows[0] if key != "id"})
     return result
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def differences(systems: Sequence[Line], metric: str = "rouge1") -> list[Difference]:
     """Every pair of runs, later minus earlier, over the same documents."""
+    return _compared([(later, earlier) for earlier, later in combinations([s for s in systems if s.run], 2)], metric)
+
+
+def _compared(pairs: Sequence[tuple[Line, Line]], metric: str) -> list[Difference]:
+    values = [_shared(ours, theirs, metric) for ours, theirs in pairs]
+    raw = [permutation_test(ours, theirs) for ours, theirs in values]
     found = []
-    for first, second in combinations([s for s in systems if s.run], 2):
-        a, b = second.values(metric), first.values(metric)
+    for (ours, theirs), (a, b), p, p_holm in zip(pairs, values, raw, holm(raw), strict=True):
         gaps = [x - y for x, y in zip(a, b, strict=True)]
         found.append(
             Difference(
-                f"{second.name} against {first.name}",
+                f"{ours.name} against {theirs.name}",
                 paired_difference(a, b),
                 wins=sum(gap > 1e-9 for gap in gaps),
                 ties=sum(abs(gap) <= 1e-9 for gap in gaps),
                 losses=sum(gap < -1e-9 for gap in gaps),
+                p=p,
+                p_holm=p_holm,
+                pairs=len(pairs),
+                detectable=minimum_detectable_difference(gaps, level=LEVEL / len(pairs)) if len(gaps) > 1 else None,
             )
         )
     return found
+
+
+def _shared(ours: Line, theirs: Line, metric: str) -> tuple[list[float], list[float]]:
+    """The values of both on the documents that the measure applies to in both."""
+    both = [(x[metric], y[metric]) for x, y in zip(ours.rows, theirs.rows, strict=True) if x[metric] is not None and y[metric] is not None]
+    return [x for x, _ in both], [y for _, y in both]
 
 
 def table(systems: Sequence[Line]) -> list[dict]:
@@ -162,14 +209,26 @@ def ledger(finished: Sequence[Finished]) -> list[dict]:
 
 
 def findings(systems: Sequence[Line]) -> list[str]:
-    """What the numbers allow one to say, in sentences: methods against zero-shot and each other, then against the reference lines."""
+    """What the numbers allow one to say, in sentences: methods against zero-shot and each other, the highest mean against the reference
+    lines, and what the base model is known to have seen."""
     said = [difference.sentence() for difference in differences(systems)]
-    by_name = {system.name: system for system in systems}
-    best = max((s for s in systems if s.run), key=lambda s: bootstrap(s.values("rouge1")).mean)
-    for name in ("lead-3", "one reference against the others"):
-        if name in by_name:
-            gap = paired_difference(best.values("rouge1"), by_name[name].values("rouge1"))
-            verdict = "above" if gap.low > 0 else "below" if gap.high < 0 else "not detectably different from"
-            numbers = f"{gap.mean:+.1f} points, 95% interval {gap.low:+.1f} to {gap.high:+.1f}"
-            said.append(f"The highest mean, {best.name}, is {verdict} the line '{name}' ({numbers}).")
-    return said
+    ran = [s for s in systems if s.run]
+    best = max(ran, key=_mean_rouge1)
+    copies = [s for s in systems if s.name in baselines.LINES]
+    bars = [max(copies, key=_mean_rouge1)] if copies else []
+    bars += [s for s in systems if s.name == HUMAN]
+    for bar, difference in zip(bars, _compared([(best, bar) for bar in bars], "rouge1"), strict=True):
+        i = difference.interval
+        verdict = ("above" if i.mean > 0 else "below") if difference.detected else "not detectably different from"
+        what = f"the best copy of the document, '{bar.name}'" if bar in copies else f"the line '{bar.name}'"
+        said.append(
+            f"The highest mean, {best.name}, is {verdict} {what} "
+            f"({i.mean:+.1f} points of ROUGE-1, 95% interval {i.low:+.1f} to {i.high:+.1f}, n = {len(bar.rows)})."
+        )
+    config = ran[0].run.record["config"]["recipe"]
+    seen = contamination.note(config.get("model", {}).get("source", ""), config.get("data", {}).get("source", ""))
+    return said + ([seen] if seen else [])
+
+
+def _mean_rouge1(system: Line) -> float:
+    return _mean(system.values("rouge1"))

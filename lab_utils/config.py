@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, model_validator
 
+from lab_utils import contamination
 from lab_utils.errors import LabError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -170,12 +171,18 @@ class Recipe(Section):
     omitted: dict[MethodName, str] = {}  # method -> why this recipe does not offer it; {parameters} and {full_gb} are filled in
     publishing: Publishing = Publishing()
     models: dict[str, Choice] = {}  # hub id -> other models, for the parameter `model`
-    notes: list[str] = []  # what a reader must know: where it comes from, what was put right, what the base has seen
+    notes: list[str] = []  # what a reader must know: where it comes from, what was put right
     minutes: Positive | None = None  # measured: the whole course on 2 cores without GPU
 
     @property
     def methods(self) -> list[str]:
         return ["zero_shot", *(m for m in METHODS[1:] if getattr(self, m) is not None)]
+
+    @property
+    def all_notes(self) -> list[str]:
+        """The notes, and what this base is known to have seen of this data."""
+        seen = contamination.note(self.model.source, self.data.source)
+        return [*self.notes, seen] if seen and seen not in self.notes else list(self.notes)
 
 
 class Settings(Section):

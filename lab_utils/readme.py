@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lab_utils import cli, comparison, config, devices, plan, report, runs
+from lab_utils import cli, comparison, config, devices, metrics, plan, report, runs
 from lab_utils.training import duration
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,9 +29,8 @@ def keep(run_dir: str | Path, recipe: str, data_dir: str | None = None) -> None:
             if (run.folder / name).is_file():
                 shutil.copy(run.folder / name, target / run.method / name)
     lines = comparison.lines(finished, {e.id: e.document for e in cli.test_examples(run_dir, data_dir) or []} or None)
-    scores = {
-        line.name: [{key: value if key == "id" else round(value, 4) for key, value in row.items()} for row in line.rows] for line in lines
-    }
+    measures = [*metrics.ROUGE, *(f"best_{name}" for name in metrics.ROUGE)]
+    scores = {line.name: [{"id": row["id"], **{key: round(row[key], 4) for key in measures}} for row in line.rows] for line in lines}
     kept = {"references": max(len(p.references) for p in finished[0].predictions), "lines": scores}
     runs.write_text(target / "scores.json", json.dumps(kept) + "\n")
 
@@ -81,7 +80,7 @@ def _conditions(recipe: str, lines: list[comparison.Line], references: int) -> s
     return (
         f"{record['model']['name']}, {record['data']['test']} {held_out}, {trained['examples']:,} training dialogues seen once in "
         f"{trained['steps']} steps, seed {record['seed']}. ROUGE by {protocol['package']} with stemmer, {protocol['measure']}; "
-        f"{several}brackets are 95% bootstrap intervals over dialogues. Machine: {record['environment']['device']}, "
+        f"{several}brackets are 95% bootstrap intervals over dialogues; p from paired permutation tests. Machine: {record['environment']['device']}, "
         f"{record['environment']['precision']} products." + (f" All five notebooks: {duration(minutes * 60)}." if minutes else "")
     )
 
@@ -116,8 +115,8 @@ def _systems() -> str:
     parts = []
     for name in config.recipe_names():
         recipe = config.load_recipe(name)
-        if recipe.notes:
-            parts.append("\n".join([f"**`{name}`** {recipe.title}", "", *(f"- {note}" for note in recipe.notes)]))
+        if recipe.all_notes:
+            parts.append("\n".join([f"**`{name}`** {recipe.title}", "", *(f"- {note}" for note in recipe.all_notes)]))
     return "\n\n".join(parts)
 
 

@@ -66,6 +66,7 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
     machine = environment.machine()
     run = Run(folder, {})
     config = settings.model_dump()
+    config["recipe"]["notes"] = recipe.all_notes
     for section in ("model", "data"):  # a folder's name is enough; its place on this machine is nobody's business
         source = config["recipe"][section]["source"]
         config["recipe"][section]["source"] = Path(source).name if Path(source).exists() or Path(source).is_absolute() else source

@@ -63,6 +63,30 @@ def test_every_pair_of_runs_is_compared_once_and_no_reference_line():
     ]
 
 
+def test_the_p_value_is_that_of_all_sign_flips():
+    """Gaps 40 and 40 on two documents: of the 4 sign patterns, 2 have a mean as far from zero."""
+    (difference,) = comparison.differences(compare(finished("zero_shot", [0, 0]), finished("full", [1, 1])))
+    assert difference.p == pytest.approx(2 / 4) and difference.p_holm == pytest.approx(2 / 4)
+
+
+def test_p_values_are_corrected_over_the_pairs_that_are_compared_together():
+    """Six documents: zero-shot 0, both others 40 everywhere. Raw p of the first two pairs is 2/64, of equal runs 1; Holm triples the smallest."""
+    same = [1] * 6
+    found = comparison.differences(compare(finished("zero_shot", [0] * 6), finished("full", same), finished("lora", same)))
+    assert [d.p for d in found] == pytest.approx([2 / 64, 2 / 64, 1])
+    assert [d.p_holm for d in found] == pytest.approx([6 / 64, 6 / 64, 1])
+    assert not any(d.detected for d in found) and found[0].interval.excludes_zero()
+
+
+def test_more_spread_and_fewer_documents_need_a_larger_difference_to_detect():
+    def detectable(later):
+        (difference,) = comparison.differences(compare(finished("zero_shot", [0] * len(later)), finished("full", later)))
+        return difference.detectable
+
+    assert detectable([1, 1, 1, 1]) == pytest.approx(0)
+    assert detectable([0, 4, 0, 4]) > detectable([0, 4, 0, 4] * 5) > 0
+
+
 def test_another_metric_can_be_compared():
     references = (("night storm", WORDS),)
     systems = compare(finished("zero_shot", [0], references), finished("lora", [4], references))
@@ -78,35 +102,73 @@ def sentence(earlier, later):
     return difference.sentence()
 
 
-def test_no_detectable_difference_is_said_in_words_with_its_interval():
+def test_no_detectable_difference_is_said_in_words_with_its_interval_and_what_might_be_missed():
     said = sentence([4, 0, 4, 0], [0, 4, 0, 4])
-    assert said.startswith("LoRA against zero-shot: no detectable difference at n = 4 (+0.0 points")
-    assert "95% interval -100.0 to +100.0" in said
+    assert said.startswith(
+        "LoRA against zero-shot: no detectable difference (+0.0 points of ROUGE-1, 95% interval -100.0 to +100.0, n = 4, p = 1.000)"
+    )
+    assert "A true difference below " in said and "would often be missed" in said
 
 
 def test_equal_answers_are_no_detectable_difference():
-    assert "no detectable difference at n = 3 (+0.0 points" in sentence([1, 2, 3], [1, 2, 3])
+    assert "no detectable difference (+0.0 points" in sentence([1, 2, 3], [1, 2, 3])
 
 
 def test_a_clear_difference_is_said_with_its_direction_and_size():
-    assert sentence([0, 0], [1, 1]) == "LoRA against zero-shot: better by 40.0 points of ROUGE-1 (95% interval +40.0 to +40.0, n = 2)."
-    assert sentence([1, 1], [0, 0]) == "LoRA against zero-shot: worse by 40.0 points of ROUGE-1 (95% interval -40.0 to -40.0, n = 2)."
+    """Twelve documents, the same gap on each: 2 of 4,096 sign patterns."""
+    numbers = "(95% interval {0}40.0 to {0}40.0, n = 12, p < 0.001)"
+    assert sentence([0] * 12, [1] * 12) == f"LoRA against zero-shot: better by 40.0 points of ROUGE-1 {numbers.format('+')}."
+    assert sentence([1] * 12, [0] * 12) == f"LoRA against zero-shot: worse by 40.0 points of ROUGE-1 {numbers.format('-')}."
 
 
-def test_findings_hold_every_pair_and_the_best_run_against_each_reference_line():
-    systems = compare(finished("zero_shot", [0, 1]), finished("lora", [4, 4]), documents={"d0": "harbour", "d1": "harbour"})
+def test_an_interval_without_zero_is_not_enough_where_the_test_has_too_few_documents():
+    """Three documents have 8 sign patterns: no p below 2/8, whatever the gaps."""
+    said = sentence([0, 0, 0], [4, 4, 4])
+    assert "no detectable difference (+100.0 points" in said and "p = 0.250" in said
+
+
+def test_the_sentence_names_the_correction_where_several_pairs_are_compared():
+    systems = compare(*(finished(method, [0, 1]) for method in ("zero_shot", "full", "lora")))
+    assert all("with Holm's correction over 3 pairs" in difference.sentence() for difference in comparison.differences(systems))
+    assert "Holm" not in sentence([0, 1], [1, 0])
+
+
+EIGHT = {f"d{i}": "harbour" for i in range(8)}
+
+
+def test_findings_hold_every_pair_and_the_best_run_against_each_kind_of_reference_line():
+    references = ((WORDS, WORDS),)
+    systems = compare(finished("zero_shot", [0, 1] * 4, references), finished("lora", [4] * 8, references), documents=EIGHT)
     said = comparison.findings(systems)
-    assert len(said) == 2 and said[0].startswith("LoRA against zero-shot: better by 80.0 points")
-    assert said[1] == "The highest mean, LoRA, is above the line 'lead-3' (+60.0 points, 95% interval +60.0 to +60.0)."
+    assert len(said) == 3 and said[0].startswith("LoRA against zero-shot: better by 80.0 points")
+    assert said[1].startswith("The highest mean, LoRA, is above the best copy of the document, 'lead-3' (+60.0 points")
+    assert said[2].startswith(
+        "The highest mean, LoRA, is not detectably different from the line 'one reference against the others' (+0.0 points"
+    )
 
 
-@pytest.mark.parametrize(
-    "lead_words, verdict", [(["x", "x"], "above"), ([WORDS, WORDS], "below"), ([WORDS, "x"], "not detectably different from")]
-)
-def test_the_verdict_against_a_reference_line_follows_the_interval(lead_words, verdict):
-    documents = {f"d{i}": words for i, words in enumerate(lead_words)}
-    (said,) = comparison.findings(compare(finished("zero_shot", [2, 2]), documents=documents))
-    assert f"zero-shot, is {verdict} the line 'lead-3'" in said
+@pytest.mark.parametrize("copied, verdict", [("x", "above"), (WORDS, "below")])
+def test_the_verdict_against_copying_follows_the_test(copied, verdict):
+    (said,) = comparison.findings(compare(finished("zero_shot", [2] * 8), documents=dict.fromkeys(EIGHT, copied)))
+    assert f"zero-shot, is {verdict} the best copy of the document, 'lead-3'" in said
+    (doubtful,) = comparison.findings(compare(finished("zero_shot", [2] * 2), documents=dict.fromkeys(EIGHT, copied)))
+    assert "is not detectably different from the best copy" in doubtful
+
+
+def test_the_best_of_the_copies_is_the_one_to_beat():
+    """The first three turns share nothing with the reference, the three longest do."""
+    document = "a\nb\nc\nharbour ship\nstorm and night\nharbour storm"
+    (said,) = comparison.findings(compare(finished("zero_shot", [0] * 8), documents=dict.fromkeys(EIGHT, document)))
+    assert "is below the best copy of the document, 'longest-3'" in said
+
+
+def test_what_the_base_has_seen_is_a_finding():
+    config = finished("zero_shot", [1]).record["config"]["recipe"]
+    seen = config | {"model": {"source": "google/flan-t5-base"}, "data": {"source": "knkarthick/samsum"}}
+    said = comparison.findings(compare(finished("zero_shot", [1], config={"recipe": seen})))
+    assert said[-1].startswith("Contamination: SAMSum")
+    fresh = seen | {"data": {"source": "knkarthick/dialogsum"}}
+    assert not any("Contamination" in s for s in comparison.findings(compare(finished("zero_shot", [1], config={"recipe": fresh}))))
 
 
 # --- what is compared
@@ -143,6 +205,19 @@ def test_lead_3_is_the_first_three_turns_of_each_document():
     lead = compare(finished("zero_shot", [1, 1]), documents=documents)[0]
     assert (lead.name, lead.run) == ("lead-3", None)
     assert lead.values("rouge1") == [pytest.approx(F1[3]), pytest.approx(F1[1])]
+
+
+def test_the_copies_stand_before_the_runs_and_score_by_the_same_measure():
+    """Longest-3 leaves out the one-word turn 'x'; the whole document has five words, four of them right."""
+    documents = {"d0": "x\nharbour a\nship b\nstorm c"}
+    systems = compare(finished("zero_shot", [1]), documents=documents)
+    assert [s.name for s in systems] == ["lead-3", "longest-3", "whole document", "zero-shot"]
+    found = [s.values("rouge1")[0] for s in systems[:3]]
+    assert found == pytest.approx([100 * 2 * 2 / (5 + 4), 100 * 2 * 3 / (6 + 4), 100 * 2 * 3 / (7 + 4)])
+
+
+def test_a_document_that_is_missing_leaves_out_all_copies_rather_than_scoring_other_documents():
+    assert [s.name for s in compare(finished("zero_shot", [1, 1]), documents={"d0": WORDS})] == ["zero-shot"]
 
 
 def test_without_documents_there_is_no_lead_line():
@@ -195,4 +270,4 @@ def test_an_adapters_share_counts_the_adapter_into_the_whole_and_full_training_i
 
 def test_every_row_has_the_same_columns():
     found = rows(finished("zero_shot", [1], [("a", "b")]), documents={"d0": WORDS})
-    assert len(found) == 3 and len({tuple(row) for row in found.values()}) == 1
+    assert len(found) == 5 and len({tuple(row) for row in found.values()}) == 1
