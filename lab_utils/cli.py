@@ -76,8 +76,16 @@ def parser() -> argparse.ArgumentParser:
 
     made = command("report", report, "compare finished runs and write report.html")
     made.add_argument("dir", metavar="DIR")
-    made.add_argument("--data-dir", metavar="DIR", help="your own data, for its documents and lead-3 (the record keeps no path)")
+    made.add_argument("--data-dir", metavar="DIR", help="your own data, for its documents (the record keeps no path)")
     made.add_argument("--json", action="store_true", help="print the numbers instead")
+
+    made = command("rate", rate, "rate summaries blind, one after the other; what is answered is kept")
+    made.add_argument("dir", metavar="DIR")
+    made.add_argument("--rater", metavar="NAME", help="your name or a pseudonym (asked for if not given)")
+    made.add_argument("--items", type=int, default=20, metavar="N", help="documents to rate, with all their summaries (20)")
+    made.add_argument("--seed", type=int, default=0, help="draws the documents: the same for all who rate together")
+    made.add_argument("--data-dir", metavar="DIR", help="your own data, for its documents (the record keeps no path)")
+    made.add_argument("--judge", metavar="R", help="let the base model of this recipe choose between pairs instead; kept apart from people")
 
     made = command("summarize", summarize, "summarize your own text with a trained model")
     made.add_argument("--run", dest="run_dir", metavar="DIR", required=True, help="a method's folder, e.g. runs/smollm2-everyday/lora")
@@ -143,7 +151,7 @@ def run(arguments) -> None:
 
 
 def train(arguments) -> None:
-    from lab_utils import methods, runner
+    from lab_utils import methods, metrics, runner
     from lab_utils.significance import Interval
 
     parameters = runner.parse_assignments(arguments.parameters)
@@ -152,7 +160,7 @@ def train(arguments) -> None:
     settings = config.resolve(arguments.recipe, arguments.method, arguments.seed, **parameters)
     folder = arguments.out or f"runs/{settings.recipe.name}"
     scores = methods.run(settings, folder).record["metrics"]
-    print(f"ROUGE-1 {Interval(**scores['rouge1'])} on {scores['n']} documents")
+    print(f"ROUGE-1 {Interval(**scores['rouge1'])} on {scores['n']} documents ({metrics.PROTOCOL})")
     print(f"record: {folder}/{settings.method}/run.json")
 
 
@@ -188,11 +196,13 @@ def report(arguments) -> None:
 def print_report(folder: Path, data_dir: str | None = None) -> None:
     import pandas as pd
 
+    from lab_utils import metrics
     from lab_utils import report as page
 
     facts = page.build(folder, test := test_examples(folder, data_dir))
     rows = [{k: v for k, v in row.items() if k not in ("ROUGE-2", "ROUGE-L", "ROUGE-1, best reference")} for row in facts["table"]]
     print("\n" + pd.DataFrame(rows).fillna("").to_string(index=False))
+    print(metrics.PROTOCOL)
     print("\n" + "\n".join(f"- {sentence}" for sentence in facts["findings"]))
     print(f"\nReport: {page.write(folder, test)}")
 
@@ -211,6 +221,20 @@ def test_examples(run_dir, data_dir: str | None = None):
     except LabError:
         return None
     return corpus.test if corpus.fingerprint == finished[0].record["data"]["fingerprint"] else None
+
+
+def rate(arguments) -> None:
+    from lab_utils import judge, rating_form
+
+    if not Path(arguments.dir).is_dir():
+        raise LabError(f"No folder '{arguments.dir}': give a run directory such as runs/smollm2-everyday.")
+    documents = {example.id: example.document for example in test_examples(arguments.dir, arguments.data_dir) or []}
+    if arguments.judge is None:
+        rating_form.terminal(arguments.dir, documents, arguments.rater, arguments.items, arguments.seed)
+    elif arguments.rater:
+        raise LabError("A model rates under its own name: give --judge or --rater, not both.")
+    else:
+        judge.run(arguments.dir, documents, arguments.judge, arguments.items, arguments.seed)
 
 
 def method_folder(given: str) -> Path:
