@@ -62,7 +62,7 @@ prompt_examples = 6  # validation documents on which prompts are tried
 shots_tried = [0, 1, 3]  # worked examples in the prompts that are tried
 
 # %%
-from lab_utils import config, metrics, models, plots, runs
+from lab_utils import baselines, config, metrics, models, plots, runs
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -75,7 +75,7 @@ print(settings.recipe.title)
 print(f"{corpus.name} ({corpus.source}): {len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test documents")
 
 # %%
-for what, notes in {"recipe": settings.recipe.notes, "data": corpus.notes}.items():
+for what, notes in {"recipe": settings.recipe.all_notes, "data": corpus.notes}.items():
     print(f"Notes on the {what}:", *(notes or ["none"]), sep="\n- ")
 
 # %% [markdown]
@@ -132,7 +132,7 @@ def rouge1_by_hand(summary, reference):
 
 
 reference, *others = story.references
-texts = {"the document's beginning": corpora.lead(story.document)} | {f"reference {i}": text for i, text in enumerate(others, 2)}
+texts = {"the document's beginning": baselines.lead(story.document)} | {f"reference {i}": text for i, text in enumerate(others, 2)}
 name, candidate = list(texts.items())[-1]
 print(f"{name} against reference 1, ROUGE-1 by hand: {rouge1_by_hand(candidate, reference):.2f}")
 
@@ -204,9 +204,10 @@ def scored(name_of_prediction):
     return metrics.score([SimpleNamespace(id=e.id, prediction=name_of_prediction(e), references=e.references) for e in corpus.test])
 
 
-lead_rows = scored(lambda e: corpora.lead(e.document))
+lead_rows = scored(lambda e: baselines.lead(e.document))
 lead = metrics.summarize(lead_rows)["rouge1"]
 print(f"lead-3: ROUGE-1 {lead['mean']:.1f}, 95% interval {lead['low']:.1f} to {lead['high']:.1f}, {len(lead_rows)} documents")
+print(metrics.PROTOCOL)
 
 # %% [markdown]
 # **Why an interval?** We have some documents, not all the documents in the world. Another draw would give another mean. The interval comes from the
@@ -300,10 +301,12 @@ from lab_utils import methods
 
 run.add(data=corpus.describe(), model=base.describe())
 scores = methods.evaluate(base.model, base, corpus, run)
+print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %% [markdown]
-# The same table as a picture, with lines to judge it by. **Lead-3** is what copying gets. Where documents have several references there is also **one
+# The same table as a picture, with lines to judge it by. Three of them copy: **lead-3** the beginning, **longest-3** the
+# longest turns, **whole document** everything. Where documents have several references there is also **one
 # reference against the others**: what a careful writer gets when scored by other writers. No system should be expected to pass that by much.
 
 # %%

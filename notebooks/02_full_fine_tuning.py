@@ -418,6 +418,7 @@ else:
     values = [[row["rouge1"] for row in metrics.score(each.predictions)] for each in (ours, mark)]
     gap = significance.paired_difference(*values)
     print(f"full fine-tuning minus zero-shot: {gap.mean:+.1f} points of ROUGE-1, 95% interval {gap.low:+.1f} to {gap.high:+.1f}")
+print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %% [markdown]

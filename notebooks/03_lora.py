@@ -406,7 +406,8 @@ if reasons or len(records) < 3:
 for difference in [] if reasons else comparison.differences(comparison.lines(records)):
     if difference.name.startswith("LoRA"):
         print(difference.sentence())
-pd.DataFrame({metric: scores[metric] for metric in metrics.ROUGE}).T.round(1)
+print(metrics.PROTOCOL)
+pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %%
 pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")

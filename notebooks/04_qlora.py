@@ -453,6 +453,7 @@ plots.stacked(rows).save(run.figures / "larger_models.png")
 scores = methods.evaluate(peft_model, base, corpus, run)
 trained = runs.read(run_dir, "qlora").predictions[0].prediction
 print(f"before:    {untrained}\n\nafter:     {trained}\n\nreference: {story.references[0]}")
+print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %%

@@ -43,10 +43,10 @@ def test_the_first_cell_fetches_the_repository_that_pyproject_names():
 
 
 @EACH
-def test_each_notebook_has_20_to_40_cells_and_short_code(source):
+def test_each_notebook_has_20_to_45_cells_and_short_code(source):
     everything = jupytext.read(source).cells
     code = sorted(len(cell.source.splitlines()) for cell in cells(source)[1:] if "parameters" not in cell.metadata.get("tags", []))
-    assert 20 <= len(everything) <= 40
+    assert 20 <= len(everything) <= 45
     assert code[len(code) // 2] <= 9 and code[-1] <= 21
 
 
