@@ -80,7 +80,8 @@ def _conditions(recipe: str, lines: list[comparison.Line], references: int) -> s
     return (
         f"{record['model']['name']}, {record['data']['test']} {held_out}, {trained['examples']:,} training dialogues seen once in "
         f"{trained['steps']} steps, seed {record['seed']}. ROUGE by {protocol['package']} with stemmer, {protocol['measure']}; "
-        f"{several}brackets are 95% bootstrap intervals over dialogues; p from paired permutation tests. Machine: {record['environment']['device']}, "
+        f"{several}brackets are 95% bootstrap intervals over dialogues; p from paired permutation tests. "
+        f"Machine: {record['environment']['device']}, "
         f"{record['environment']['precision']} products." + (f" All five notebooks: {duration(minutes * 60)}." if minutes else "")
     )
 

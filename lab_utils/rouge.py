@@ -14,8 +14,8 @@ class Rouge(evaluate.Metric):
     """`Rouge().compute(predictions=[...], references=[...])` gives the exact means over documents, 0 to 100.
 
     A document's references are one text or a list of texts; `rouge1` ... are by the protocol, `best_rouge1` ... with the best reference.
-    `compute(..., stemmer=False)` and the like change the protocol (`metrics.RougeProtocol`). Where evaluate's own metric gives the median of
-    random resamples, these are means: the same input gives the same number.
+    `compute(..., stemmer=False)` and the like change the protocol (`metrics.RougeProtocol`). Where evaluate's own metric gives the median
+    of random resamples, these are means: the same input gives the same number.
     """
 
     def __init__(self, **options):

@@ -1,4 +1,4 @@
-"""How sure a mean, a difference or a ranking is: documents are the sample, and everything here resamples documents.
+"""How sure a mean or a difference is: documents are the sample, and everything here resamples documents.
 
 Bootstrap intervals (Efron 1979; for ROUGE, Deutsch et al. 2021), the paired permutation test (Fisher 1935, Pitman 1937; for language
 processing, Dror et al. 2018), Holm's correction for many tests (Holm 1979), and what a test set of a given size can show.
@@ -50,6 +50,17 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int 
     since documents that are hard for both cancel out."""
     ours, theirs = _pairs(ours, theirs)
     return bootstrap(ours - theirs, seed)
+
+
+def unpaired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Interval:
+    """Difference of the means of two groups of different documents, with its interval: each group is resampled for itself.
+
+    Raises:
+        ValueError: a group without values, or a value that is not finite.
+    """
+    ours, theirs = _numbers(ours), _numbers(theirs)
+    means = [_resampled_means(values, values.size, seed + i, RESAMPLES) for i, values in enumerate((ours, theirs))]
+    return Interval(float(ours.mean() - theirs.mean()), *_bounds(means[0] - means[1]))
 
 
 def permutation_test(ours: Sequence[float], theirs: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> float:
@@ -136,32 +147,6 @@ def half_widths(values: Sequence[float], sizes: Sequence[int], seed: int = 0, re
     return found
 
 
-def ranking_stability(scores: Sequence[Sequence[float]], size: int, seed: int = 0, resamples: int = 2_000) -> float:
-    """Share of test sets of this size, drawn with replacement from these documents, that rank the systems by mean as all documents do.
-
-    The whole order must agree; a tie that all documents do not have, or the other way round, counts as another ranking.
-
-    Args:
-        scores: (systems, documents), columns being the same documents for every system.
-
-    Raises:
-        ValueError: as `bootstrap`, rows of different lengths, or a size below 1.
-    """
-    if len({len(row) for row in scores}) > 1:
-        raise ValueError(f"every system must be scored on the same documents; got {[len(row) for row in scores]}")
-    scores = np.array([_numbers(row) for row in scores])
-    if scores.size == 0:
-        raise ValueError("no systems to rank")
-    rounding = 1e-9 * np.abs(scores).max()
-
-    def order(means):
-        gaps = means[:, None] - means
-        return np.where(np.abs(gaps) <= rounding, 0, np.sign(gaps))
-
-    drawn = order(_resampled_means(scores, size, seed, resamples))
-    return float((drawn == order(scores.mean(axis=1)[:, None])).all(axis=(0, 1)).mean())
-
-
 def correlation(
     x: Sequence[float], y: Sequence[float], groups: Sequence[Hashable], seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval | None:
@@ -220,13 +205,11 @@ def _ranks(values: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _resampled_means(values: np.ndarray, size: int, seed: int, resamples: int) -> np.ndarray:
-    """Means over the last axis of `size` documents drawn with replacement: shape (..., resamples)."""
+    """Means of `size` documents drawn with replacement, one for each resample."""
     if size < 1:
         raise ValueError(f"a test set has one document or more; got {size}")
     rng = np.random.default_rng(seed)
-    n = values.shape[-1]
-    blocks = [values[..., rng.integers(0, n, (len(rows), size))].mean(axis=-1) for rows in _blocks(resamples, size)]
-    return np.concatenate(blocks, axis=-1)
+    return np.concatenate([values[rng.integers(0, values.size, (len(rows), size))].mean(axis=1) for rows in _blocks(resamples, size)])
 
 
 def _blocks(count: int, width: int) -> Iterator[range]:
@@ -254,14 +237,3 @@ def _pairs(ours: Sequence[float], theirs: Sequence[float]) -> tuple[np.ndarray, 
     if len(ours) != len(theirs):
         raise ValueError(f"paired values must belong to the same documents; got {len(ours)} and {len(theirs)}")
     return _numbers(ours), _numbers(theirs)
-
-
-def unpaired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Interval:
-    """Difference of the means of two groups of different documents, with its interval: each group is resampled for itself.
-
-    Raises:
-        ValueError: a group without values, or a value that is not finite.
-    """
-    ours, theirs = _numbers(ours), _numbers(theirs)
-    means = [_resampled_means(values, values.size, seed + i, RESAMPLES) for i, values in enumerate((ours, theirs))]
-    return Interval(float(ours.mean() - theirs.mean()), *_bounds(means[0] - means[1]))

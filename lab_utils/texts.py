@@ -50,7 +50,8 @@ _ORDINALS |= {f"{word}th": n for n, word in enumerate(_TEENS[3:], 13)} | {"twent
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
 _LARGEST = 10**15
 _NUMBER_PART = re.compile(r"[^\W\d_]+(?:\d\w*)?|\d+(?:[:.]\d+)*|[^\w\s]")
-_NO_NUMBER = re.compile(r"#\w+#|\bperson\s?\d+\b|\bthe two\b|\btwo (?:characters|friends|men|people|persons|speakers|women)\b")
+_PAIR_OF_PEOPLE = rf"\bthe two\b(?![\s-]+(?:{'|'.join(_SCALES)})\b)|\btwo (?:characters|friends|men|people|persons|speakers|women)\b"
+_NO_NUMBER = re.compile(rf"#\w+#|\bperson\s?\d+\b|{_PAIR_OF_PEOPLE}")
 _COUNTING = "|".join([*_UNITS, *_TENS, *_SCALES])
 _NUMBER_HYPHEN = re.compile(rf"\b({_COUNTING})-(?=(?:{_COUNTING}|{'|'.join(_ORDINALS)})\b)")
 _QUARTERS = {"half": 30, "quarter": 15}

@@ -51,15 +51,19 @@ rater = ""  # your name opens the rating form near the end
 rated_documents = 20  # how many documents it shows
 
 # %%
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
+from IPython.display import display
 
-from lab_utils import analysis, comparison, companions, config, metrics, plots, rating, rating_form, report, runs, significance, texts
+from lab_utils import analysis, comparison, companions, config, metrics, plots, rating, rating_form
+from lab_utils import report, runs, significance, texts
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
-    recipe, "zero_shot", seed, data=data, data_dir=data_dir, document_column=document_column, summary_column=summary_column,
-    test_from=test_from, test_examples=test_examples,
+    recipe, "zero_shot", seed, data=data, data_dir=data_dir, document_column=document_column,
+    summary_column=summary_column, test_from=test_from, test_examples=test_examples,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
 documents = {e.id: e.document for e in corpus.test}
@@ -80,7 +84,8 @@ import copy
 from dataclasses import replace
 
 print("differences:", runs.unlike(finished))
-display(pd.DataFrame({r.method: {"base": r.record["model"]["fingerprint"], "test set": r.record["data"]["fingerprint"]} for r in finished}).T)
+fingerprints = {r.method: [r.record[part]["fingerprint"] for part in ("model", "data")] for r in finished}
+display(pd.DataFrame(fingerprints, index=["base", "test set"]).T)
 other = replace(finished[-1], method="imposter", record=copy.deepcopy(finished[-1].record))
 other.record["config"]["recipe"]["prompt"]["instruction"] = "Write a haiku about this text."
 try:
@@ -98,10 +103,11 @@ except Exception as refusal:
 from lab_utils.rouge import Rouge
 
 for run in finished:
-    again = Rouge().compute(predictions=[p.prediction for p in run.predictions], references=[list(p.references) for p in run.predictions])
+    predictions, references = zip(*[(p.prediction, list(p.references)) for p in run.predictions], strict=True)
+    again = Rouge().compute(predictions=predictions, references=references)["rouge1"]
     recorded = run.record["metrics"]["rouge1"]["mean"]
-    print(f"{run.method:10} ROUGE-1 recorded {recorded:.4f}, recomputed {again['rouge1']:.4f}")
-    assert abs(again["rouge1"] - recorded) < 1e-9
+    print(f"{run.method:10} ROUGE-1 recorded {recorded:.4f}, recomputed {again:.4f}")
+    assert abs(again - recorded) < 1e-9
 print("\nprotocol:", metrics.PROTOCOL)
 
 # %% [markdown]
@@ -136,10 +142,13 @@ choices = {
     "ROUGE-Lsum, this lab": ("rougeLsum", Protocol()),
     "Lsum, sentences not split": ("rougeLsum", Protocol(sentences="none")),
 }
-scored = {
-    label: {s.name: np.mean([row[measure] for row in metrics.score(s.run.predictions, protocol=protocol)]) for s in trained}
-    for label, (measure, protocol) in choices.items()
-}
+
+
+def mean_score(run, measure, protocol):
+    return np.mean([row[measure] for row in metrics.score(run.predictions, protocol=protocol)])
+
+
+scored = {label: {s.name: mean_score(s.run, *choice) for s in trained} for label, choice in choices.items()}
 pd.DataFrame(scored).round(1)
 
 # %% [markdown]
@@ -167,9 +176,10 @@ print("library:", significance.bootstrap(values, seed))
 
 # %%
 sizes = [5, 10, 20, 50, 100, 200, 500]
-halves = {s.name: (sizes, significance.half_widths(s.values("rouge1"), sizes, seed)) for s in trained}
-said = ", ".join(f"{half:.1f} at {size}" for size, half in zip(sizes, halves[trained[-1].name][1]))
-plots.lines(halves, "test documents", "half width of the 95% interval, points", f"The interval shrinks with n. {trained[-1].name}: {said}.")
+halves = significance.half_widths(values, sizes, seed)
+said = ", ".join(f"{half:.1f} points at {size}" for size, half in zip(sizes, halves, strict=True))
+curve = {trained[-1].name: (sizes, halves)}
+plots.lines(curve, "test documents", "plus or minus, points", f"Half of the 95% interval, by test documents: {said}.")
 
 # %% [markdown]
 # ## Pair by pair
@@ -177,44 +187,47 @@ plots.lines(halves, "test documents", "half width of the 95% interval, points", 
 # Some intervals overlap. Does that mean there is no difference? Not yet. Some documents are hard for every method and some easy. That spread is in both
 # intervals, and it cancels when we subtract **on the same document** first.
 #
-# **Predict:** is the interval of the difference wider or narrower than those of the two scores?
+# We take the two methods whose means lie closest. **Predict:** is the interval of their difference wider or narrower than those of the two scores?
 
 # %%
-first, last = trained[0], trained[-1]
-gaps = np.array(last.values("rouge1")) - np.array(first.values("rouge1"))
-scores = {s.name: significance.bootstrap(s.values("rouge1")) for s in systems}
-apart = np.sqrt(sum((scores[s.name].high - scores[s.name].low) ** 2 for s in (first, last)))
-together = significance.paired_difference(last.values("rouge1"), first.values("rouge1"))
-print(f"{last.name} minus {first.name}: {gaps.mean():+.1f} points on average, higher on {np.mean(gaps > 0):.0%} of the documents")
-print(f"width if they were independent: {apart:.1f}; width paired: {together.high - together.low:.1f}")
+def gap(pair):
+    return abs(np.mean(pair[0].values("rouge1")) - np.mean(pair[1].values("rouge1")))
+
+
+earlier, later = min(combinations(trained, 2), key=gap, default=(trained[0], trained[0]))
+ours, theirs = later.values("rouge1"), earlier.values("rouge1")
+gaps = np.array(ours) - np.array(theirs)
+one, two = significance.bootstrap(ours, seed), significance.bootstrap(theirs, seed)
+together = significance.paired_difference(ours, theirs, seed)
+print(f"{later.name} {one}, {earlier.name} {two}")
+print(f"{later.name} minus {earlier.name}: {together}, higher on {np.mean(gaps > 0):.0%} of the documents")
+apart = np.hypot(one.high - one.low, two.high - two.low)
+print(f"width {apart:.1f} if the documents were not the same, {together.high - together.low:.1f} as pairs")
 
 # %% [markdown]
 # ## A test by hand
 #
 # Suppose the two methods were equally good. Then it would be chance which of them got which score on a document, and every gap could as well have the
 # other **sign**. So flip signs at random, many times, and count how often the mean gap comes out as large as ours. That share is the **p value** of a
-# permutation test.
+# permutation test. **Predict:** is it below 0.05 for our two methods?
 
 # %%
 flips = rng.choice([-1, 1], size=(10_000, len(gaps)))
 as_large = np.abs((flips * gaps).mean(axis=1)) >= abs(gaps.mean()) - 1e-12
 print(f"by hand: {(as_large.sum() + 1) / (len(flips) + 1):.4f}")
-print(f"library: {significance.permutation_test(last.values('rouge1'), first.values('rouge1'), seed):.4f}")
+print(f"library: {significance.permutation_test(ours, theirs, seed):.4f}")
 
 # %% [markdown]
-# Four methods make six pairs. Test six times at 5%, and one in four classes would find a "difference" between equal methods. **Holm's correction** raises the p
-# values so that a false alarm *anywhere* in the table stays below 5%.
+# Four methods make six pairs. Test all six at 5%, and in about one class of five, equal methods will seem to differ somewhere. **Holm's correction**
+# raises the p values so that a false alarm *anywhere* in the table stays below 5%.
 #
 # The last column turns the question round: how large must a true difference be for these documents to show it four times in five?
 
 # %%
 pairs = comparison.differences(systems)
-rows = [
-    {"pair": d.name, "difference": str(d.interval), "win/tie/loss": f"{d.wins}/{d.ties}/{d.losses}", "p": round(d.p, 4), "p, Holm": round(d.p_holm, 4),
-     "detectable": round(d.detectable, 1)}
-    for d in pairs
-]  # fmt: skip
-pd.DataFrame(rows) if rows else "One method alone has no pairs."
+columns = ["difference", "win/tie/loss", "p", "p, Holm", "detectable"]
+rows = {d.name: [str(d.interval), f"{d.wins}/{d.ties}/{d.losses}", d.p, d.p_holm, d.detectable] for d in pairs}
+pd.DataFrame(rows, index=columns).T if rows else "One method alone has no pairs."
 
 # %% [markdown]
 # A blue interval leaves out zero, a grey one does not. **"No detectable difference"** is a result. It does not say that two methods are equal: a difference
@@ -230,33 +243,39 @@ plots.intervals(forest, "difference in ROUGE-1 points", zero_line=True) if fores
 # Many tutorials compare methods on the first ten test rows. We can replay that: draw ten documents, rank the methods, repeat. Then draw a hundred, with
 # replacement, since our test set may be smaller.
 #
-# **Predict:** how often does the ranking of all documents come out, for each?
+# **Predict:** how many different rankings will come out?
 
 # %%
-matrix = np.array([s.values("rouge1") for s in trained])
-print("ranking on all documents:", " > ".join(trained[i].name for i in np.argsort(-matrix.mean(axis=1))))
-for size in (few, many):
-    same = significance.ranking_stability(matrix, size, seed)
-    print(f"draws of {size:3} documents that give this ranking: {same:.0%}")
-for number in range(3):
-    drawn = matrix[:, rng.integers(0, matrix.shape[1], few)].mean(axis=1)
-    print(f"  {few} documents, draw {number + 1}:", " > ".join(f"{trained[i].name} {drawn[i]:.1f}" for i in np.argsort(-drawn)))
+names, matrix = [s.name for s in trained], np.array([s.values("rouge1") for s in trained])
+
+
+def rankings(size, draws=2000):
+    means = matrix[:, rng.integers(0, matrix.shape[1], (draws, size))].mean(axis=2)
+    orders = [" > ".join(names[i] for i in order) for order in np.argsort(-means, axis=0).T]
+    return pd.Series(orders).value_counts(normalize=True)
+
+
+print("all documents:", " > ".join(names[i] for i in np.argsort(-matrix.mean(axis=1))))
+table = pd.DataFrame({f"{size} documents": rankings(size) for size in (few, many)}).fillna(0)
+table.sort_values(list(table), ascending=False).style.format("{:.1%}")
 
 # %% [markdown]
 # ## Beside ROUGE
 #
 # ROUGE rewards two things at once: *how* summaries look here (length, tense, how people are named) and *what* they say. Other measures take these
-# apart. `coverage` and `density` tell how much is copied, `novel_bigrams` how much is not. `name_precision` and `number_precision` ask whether the
-# summary's names and numbers stand in the document.
+# apart. Coverage and density tell how much is copied, novel bigrams how much is not. Name and number precision ask whether the summary's names and
+# numbers stand in the document.
 #
 # **Predict:** which rows did training move most: those of manner, or those of matter?
 
 # %%
-shown = ["words", "length_ratio", "unstopped", "repetition", "coverage", "density", "novel_bigrams", "name_precision", "number_precision", "speaker_recall"]
-beside = {s.name: metrics.summarize(s.rows)["companions"] for s in systems}
-display(pd.DataFrame({name: {key: found[key]["mean"] if key in found else None for key in shown} for name, found in beside.items()}).round(2))
-for key in shown:
-    print(f"{key}: {companions.MEANINGS[key]}")
+shown = ["words", "length_ratio", "unstopped", "repetition", "coverage", "density", "novel_bigrams",
+         "name_precision", "number_precision", "speaker_recall"]  # fmt: skip
+beside = [s for s in systems if s.run or s.name in ("lead-3", comparison.HUMAN)]
+means = {s.name: {key: np.mean(s.values(key)) if s.values(key) else None for key in shown} for s in beside}
+display(pd.DataFrame(means).rename(companions.LABELS).round(2))
+meanings = pd.DataFrame({"can and cannot tell": {companions.LABELS[key]: companions.MEANINGS[key] for key in shown}})
+meanings.style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
 # ## Errors that a score does not show
@@ -266,31 +285,36 @@ for key in shown:
 
 # %%
 examples = {e.id: e for e in corpus.test}
-flagged = {s.name: [(p, flag) for p in s.run.predictions for flag in analysis.flags(p, examples[p.id])] for s in trained}
-counts = {name: pd.Series([flag.kind for _, flag in found], dtype=str).value_counts() for name, found in flagged.items()}
-display(pd.DataFrame(counts).reindex(list(analysis.KINDS)).fillna(0).astype(int))
+flagged = {
+    s.name: [(p, flag) for p in s.run.predictions for flag in analysis.flags(p, examples[p.id])] for s in trained
+}
+kinds = {name: [flag.kind for _, flag in found] for name, found in flagged.items()}
+display(pd.DataFrame({name: {kind: found.count(kind) for kind in analysis.KINDS} for name, found in kinds.items()}))
 for p, flag in flagged[trained[-1].name][:4]:
     print(f"{p.id}, {flag.kind}: {flag.detail}\n    {p.prediction}")
 
 # %% [markdown]
 # ## Where in the document does a summary look?
 #
-# For every turn we ask how much of the summary rests on it: which of its words and word pairs come from there. Here is one document, with a bar per turn.
+# For every turn we ask how much of the summary rests on it: which of its words and word pairs come from there. Here is the document on which the last
+# method scores best, with a bar per turn.
 
 # %%
-chosen = examples[trained[-1].run.predictions[analysis.worst(trained[-1], 1)[0]].id]
+chosen = examples[trained[-1].run.predictions[analysis.best(trained[-1], 1)[0]].id]
 answer = next(p.prediction for p in trained[-1].run.predictions if p.id == chosen.id)
-for share, turn in zip(analysis.leaning(answer, chosen.document), texts.units(chosen.document)):
+for share, turn in zip(analysis.leaning(answer, chosen.document), texts.units(chosen.document), strict=True):
     print(f"{'#' * round(30 * share):12.12} {turn}")
 print(f"\n{trained[-1].name}: {answer}\nreference: {chosen.summary}")
 
 # %% [markdown]
 # Does a model find the important part when it comes **late**? We let the references say where it stands, halve the documents there, and score both halves.
-# **Predict:** who loses most on the late half?
+# The bars show on which third of a document summaries rest. **Predict:** which bars of a trained model resemble those of the references?
 
 # %%
 for sentence in analysis.late_sentences(systems, corpus.test):
     print("-", sentence)
+thirds = ["first third", "middle third", "last third"]
+plots.grouped(analysis.profile(systems, corpus.test), thirds, "share of what a summary rests on")
 
 # %% [markdown]
 # ## Read where they disagree
@@ -314,7 +338,7 @@ print(f"{'a reference':18}        {story.summary}")
 costs = {}
 for s in trained:
     if "training" in s.run.record:
-        i = scores[s.name]
+        i = significance.bootstrap(s.values("rouge1"))
         costs[s.run.method] = (s.run.record["training"]["peak_memory_gb"], i.mean, i.low, i.high)
 plots.cost_and_quality(costs, "peak memory in training, GB", "ROUGE-1") if costs else "No trained method yet."
 

@@ -70,7 +70,7 @@ def test_the_p_value_is_that_of_all_sign_flips():
 
 
 def test_p_values_are_corrected_over_the_pairs_that_are_compared_together():
-    """Six documents: zero-shot 0, both others 40 everywhere. Raw p of the first two pairs is 2/64, of equal runs 1; Holm triples the smallest."""
+    """Six documents: zero-shot 0, both others 40 everywhere. The first two pairs have p = 2/64, equal runs 1; Holm triples the smallest."""
     same = [1] * 6
     found = comparison.differences(compare(finished("zero_shot", [0] * 6), finished("full", same), finished("lora", same)))
     assert [d.p for d in found] == pytest.approx([2 / 64, 2 / 64, 1])

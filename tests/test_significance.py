@@ -16,7 +16,6 @@ from lab_utils.significance import (
     minimum_detectable_difference,
     paired_difference,
     permutation_test,
-    ranking_stability,
 )
 
 
@@ -213,7 +212,6 @@ def missing(values: list) -> list:
         lambda: permutation_test([1.0] * len(values), values),
         lambda: minimum_detectable_difference(values),
         lambda: half_widths(values, [2]),
-        lambda: ranking_stability([[1.0] * len(values), values], 2),
         lambda: correlation(values, range(len(values)), range(len(values))),
     ]
 
@@ -407,52 +405,9 @@ def test_half_widths_shrink_with_the_root_of_the_size():
     assert ten / many == pytest.approx(10, abs=0.5)
 
 
-def test_a_test_set_without_documents_has_neither_width_nor_ranking():
-    for draw in (lambda: half_widths([1.0, 2.0], [5, 0]), lambda: ranking_stability([[1.0], [2.0]], 0)):
-        with pytest.raises(ValueError, match="one document or more; got 0"):
-            draw()
-
-
-@pytest.mark.parametrize(
-    ("systems", "size", "share"),
-    [
-        ([[3, 0], [1, 1]], 1, 1 / 2),  # means 1.5 > 1; the first document says the same, the second the contrary
-        ([[3, 0], [1, 1]], 2, 3 / 4),  # both documents once (1/2): 1.5 > 1; the first twice (1/4): 3 > 1; the second twice: 0 < 1
-        ([[2, 0], [1, 1]], 1, 0.0),  # a tie in all; no document by itself is one
-        ([[2, 0], [1, 1]], 2, 1 / 2),  # only both documents together tie
-        ([[1, 2], [1, 2]], 1, 1.0),  # a tie everywhere
-        ([[9, 8, 7], [3, 2, 1], [6, 5, 4]], 1, 1.0),  # every document says the same
-        ([[3, 0], [1, 1], [0.5, 0.5]], 1, 1 / 2),  # the second document has the third system above the first
-        ([[5.0, 6.0]], 1, 1.0),
-    ],
-)
-def test_ranking_stability_by_hand(systems, size, share):
-    """2,000 draws know the share to 0.011 (one standard error); 0 and 1 exactly."""
-    assert ranking_stability(systems, size) == pytest.approx(share, abs=0.04 if 0 < share < 1 else 0)
-
-
-def test_a_tie_that_rounding_breaks_is_still_a_tie():
-    assert ranking_stability([[0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2]], 2) == 1
-
-
-def test_rankings_hold_more_often_on_larger_test_sets():
-    ours, theirs = two_systems(200, seed=0, gain=2)
-    shares = [ranking_stability([ours, theirs, ours - 1], size) for size in (5, 20, 80, 320)]
-    assert shares == sorted(shares) and shares[0] < 0.7 and shares[-1] > 0.9
-
-
-def test_the_order_of_the_systems_leaves_the_stability_alone_and_that_of_the_documents_nearly():
-    systems = np.array([*two_systems(60, seed=0, gain=2), scores(60, seed=1)])
-    share = ranking_stability(systems, 20)
-    assert ranking_stability(systems[::-1], 20) == share
-    assert ranking_stability(systems[:, ::-1], 20) == pytest.approx(share, abs=0.06)
-
-
-def test_systems_scored_on_different_documents_cannot_be_ranked():
-    with pytest.raises(ValueError, match=r"\[2, 1\]"):
-        ranking_stability([[1.0, 2.0], [3.0]], 1)
-    with pytest.raises(ValueError, match="no systems"):
-        ranking_stability([], 1)
+def test_a_test_set_without_documents_has_no_width():
+    with pytest.raises(ValueError, match="one document or more; got 0"):
+        half_widths([1.0, 2.0], [5, 0])
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,8 @@ def test_a_name_is_unknown_if_the_document_has_it_in_no_form(summary, unknown):
         ("the twenty-third, 23rd, the fifth, 5th", {"23", "5"}),
         ("one, 1, first, 1st, a second, 2nd, third", set()),
         ("the two agree, two people, two hours", {"2"}),
+        ("the two people", set()),
+        ("the two hundred and ten euros", {"210"}),
         ("#Person2# and Person 2 and Person2 in B12", set()),
         ("five twenty-euro notes", {"5", "20"}),
         ("20 thirty", {"20", "30"}),
