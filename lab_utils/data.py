@@ -157,8 +157,14 @@ def _example(row, spec: Data, default_id: str) -> Example:
     if not references:
         raise _Empty("the summary is empty")
     name = next((row[key] for key in ("id", "fname") if row.get(key) not in (None, "")), default_id)
-    different = tuple(dict.fromkeys(references))
-    return Example(str(name), document.replace("\r\n", "\n"), different, str(row.get("topic") or row.get("topic1") or ""))
+    different = tuple(dict.fromkeys(_whole_characters(reference) for reference in references))
+    topic = str(row.get("topic") or row.get("topic1") or "")
+    return Example(_whole_characters(str(name)), _whole_characters(document.replace("\r\n", "\n")), different, topic)
+
+
+def _whole_characters(text: str) -> str:
+    """The text with halves of characters, which JSON can hold and no tokenizer reads, replaced by the replacement character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _column(row: dict, chosen: str | None, known: Sequence[str], what: str) -> str:

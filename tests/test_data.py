@@ -405,3 +405,9 @@ def test_a_corpus_is_fingerprinted_by_its_test_set(write_lines):
         return load(Data(source=str(write_lines(lines(train), None, lines(test))))).fingerprint
 
     assert of("A", "T") == of("B", "T") != of("A", "U")
+
+
+def test_half_a_character_becomes_the_replacement_character_since_no_tokenizer_reads_it(write_lines):
+    folder = write_lines(['{"document": "A: \\ud83d bye \\ud83d\\ude00", "summary": "A \\udfff."}'])
+    [example] = load(Data(source=str(folder))).train
+    assert (example.document, example.summary) == ("A: \ufffd bye \U0001f600", "A \ufffd.")
