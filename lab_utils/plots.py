@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -11,17 +11,19 @@ from pathlib import Path
 METHOD_NAMES = {"zero_shot": "zero-shot", "full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), which stays distinct under the common colour-vision deficiencies.
 COLORS = {"zero_shot": "#999999", "full": "#D55E00", "lora": "#0072B2", "qlora": "#009E73"}
+MARKERS = {"zero_shot": "D", "full": "s", "lora": "o", "qlora": "^"}
 ACCENT, SECOND, QUIET = "#0072B2", "#E69F00", "#999999"
 
 
 @contextmanager
-def axes(width: float = 6.4, height: float = 3.4, columns: int = 1, **options):
-    """A new figure's axes in the lab's style."""
+def axes(width: float = 5.2, height: float = 3.4, columns: int = 1, **options):
+    """A new figure's axes in the lab's style: narrow enough for its letters to be read on a phone."""
     import matplotlib.pyplot as plt
 
     style = {
         "font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
         "axes.titlelocation": "left", "legend.frameon": False, "figure.dpi": 110,
+        "svg.hashsalt": "lab",
     }  # fmt: skip
     with plt.rc_context(style):
         figure, axis = plt.subplots(1, columns, figsize=(width, height), layout="constrained", **options)
@@ -32,12 +34,10 @@ def axes(width: float = 6.4, height: float = 3.4, columns: int = 1, **options):
 
 
 class Picture:
-    """A figure as PNG with its alternative text; shows itself in a notebook."""
+    """A figure with its alternative text: as PNG, which it shows in a notebook, and as SVG, for the report."""
 
     def __init__(self, figure, alt: str):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
-        self.png, self.alt = buffer.getvalue(), alt
+        self.png, self.svg, self.alt = _saved(figure, format="png"), _saved(figure, format="svg", metadata={"Date": None}), alt
 
     def save(self, path: Path) -> Picture:
         path.write_bytes(self.png)
@@ -46,6 +46,12 @@ class Picture:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+def _saved(figure, **options) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, **options)
+    return buffer.getvalue()
 
 
 def lengths(counts: dict[str, Sequence[int]], limits: dict[str, int]) -> Picture:
@@ -64,25 +70,28 @@ def lengths(counts: dict[str, Sequence[int]], limits: dict[str, int]) -> Picture
 
 
 def losses(histories: dict[str, Sequence[dict]]) -> Picture:
-    """Training loss per step (thin: as logged; thick: smoothed) and validation loss (points) of one or more methods."""
-    with axes() as (figure, axis):
+    """Training loss per step (thin: as logged; thick: smoothed) and validation loss (marks on a dashed line) of one or more methods."""
+    with axes(height=3.6) as (figure, axis):
         sentences = []
         for number, (name, log) in enumerate(histories.items()):
-            color = COLORS.get(name, [ACCENT, SECOND, "#009E73", "#CC79A7"][number % 4])
+            color, marker = COLORS.get(name, [ACCENT, SECOND, "#009E73", "#CC79A7"][number % 4]), MARKERS.get(name, "ov*P"[number % 4])
             label = METHOD_NAMES.get(name, name)
             steps = [row["step"] for row in log if row.get("loss") is not None]
             loss = [row["loss"] for row in log if row.get("loss") is not None]
             if loss:
                 axis.plot(steps, loss, color=color, alpha=0.3, linewidth=1)
-                axis.plot(steps, smoothed(loss), color=color, linewidth=2, label=f"{label}, training")
+                axis.plot(steps, smoothed(loss), color=color, linewidth=2, label=None if len(histories) > 1 else "training, smoothed")
                 sentences.append(f"{label}: training loss from {loss[0]:.2f} to {loss[-1]:.2f}")
             points = [(row["step"], row["validation_loss"]) for row in log if row.get("validation_loss") is not None]
             if points:
-                axis.plot(*zip(*points, strict=True), "o--", color=color, linewidth=1, label=f"{label}, validation")
+                axis.plot(*zip(*points, strict=True), "--", marker=marker, color=color, linewidth=1,
+                          label=label if len(histories) > 1 else "validation")  # fmt: skip
                 sentences.append(f"{label}: validation loss from {points[0][1]:.2f} to {points[-1][1]:.2f}")
+            elif loss and len(histories) > 1:
+                axis.lines[-1].set_label(label)
         axis.set(xlabel="optimizer step", ylabel="loss (nats per answer token)")
         if axis.get_legend_handles_labels()[0]:
-            axis.legend()
+            axis.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), columnspacing=1.2, handlelength=1.6)
         return Picture(figure, "Loss curves. " + "; ".join(sentences) + ".")
 
 
@@ -115,17 +124,39 @@ def stacked(rows: dict[str, dict[str, float]]) -> Picture:
         return Picture(figure, f"Stacked bars of {', '.join(parts)}. Totals: {totals}.")
 
 
-def intervals(rows: dict[str, tuple[float, float, float]], xlabel: str, zero_line: bool = False) -> Picture:
-    """A point with its 95% interval per row: a forest plot."""
-    with axes(height=1.1 + 0.45 * len(rows)) as (figure, axis):
-        for y, (mean, low, high) in enumerate(rows.values()):
-            clear = not zero_line or low > 0 or high < 0
-            axis.plot([low, high], [y, y], color=ACCENT if clear else QUIET, linewidth=2.5)
-            axis.plot(mean, y, "o", color=ACCENT if clear else QUIET, markersize=8)
+def intervals(
+    rows: dict[str, tuple[float, float, float]], xlabel: str, zero_line: bool = False, clear: Collection[str] | None = None
+) -> Picture:
+    """A point with its 95% interval per row, its name and numbers above it: a forest plot.
+
+    Args:
+        clear: the rows in colour with a filled point, the others being grey and hollow; without it, with a zero line, those whose interval
+            leaves zero out, and otherwise all.
+    """
+    if clear is None:
+        clear = [name for name, (_, low, high) in rows.items() if not zero_line or low > 0 or high < 0]
+    with axes(height=0.7 + 0.48 * len(rows)) as (figure, axis):
+        for y, (name, (mean, low, high)) in enumerate(rows.items()):
+            color, fill = (ACCENT, ACCENT) if name in clear else ("#6b6b6b", "white")
+            axis.plot([low, high], [y, y], color=color, linewidth=2.5, solid_capstyle="butt")
+            axis.plot(mean, y, "o", color=color, markerfacecolor=fill, markeredgewidth=2, markersize=8)
+            sign = "+" if zero_line else ""
+            for x, side, text in ((0, "left", name), (1, "right", f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]")):
+                axis.text(
+                    x,
+                    y - 0.22,
+                    text,
+                    transform=axis.get_yaxis_transform(),
+                    ha=side,
+                    va="bottom",
+                    parse_math=False,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+                )
         if zero_line:
-            axis.axvline(0, color="black", linewidth=1)
-        axis.set_yticks(range(len(rows)), list(rows))
-        axis.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+            axis.axvline(0, color="black", linewidth=1, ymax=1 - 0.3 / len(rows))
+        axis.spines["left"].set_visible(False)
+        axis.grid(axis="x", color="#e4e4e4", linewidth=0.8)
+        axis.set(xlabel=xlabel, ylim=(len(rows) - 0.6, -0.85), yticks=[], axisbelow=True)
         text = "; ".join(f"{name} {m:.1f} [{low:.1f}, {high:.1f}]" for name, (m, low, high) in rows.items())
         return Picture(figure, f"Means with 95% intervals, {xlabel}. {text}.")
 
@@ -134,11 +165,12 @@ def cost_and_quality(points: dict[str, tuple[float, float, float, float]], xlabe
     """Each method at its cost (x) and score (y, low, high)."""
     with axes() as (figure, axis):
         for method, (x, y, low, high) in points.items():
-            color = COLORS.get(method, QUIET)
-            axis.errorbar(x, y, yerr=[[y - low], [high - y]], fmt="o", color=color, markersize=9, capsize=3)
-            axis.annotate(METHOD_NAMES.get(method, method), (x, y), xytext=(9, 5), textcoords="offset points", color=color)
-        axis.margins(x=0.25)
-        axis.set(xlabel=xlabel, ylabel=ylabel)
+            axis.errorbar(x, y, yerr=[[y - low], [high - y]], fmt=MARKERS.get(method, "o"), color=COLORS.get(method, QUIET), markersize=9,
+                          capsize=3, label=METHOD_NAMES.get(method, method))  # fmt: skip
+        axis.margins(x=0.12)
+        axis.grid(color="#e4e4e4", linewidth=0.8)
+        axis.set(xlabel=xlabel, ylabel=ylabel, axisbelow=True)
+        axis.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0), columnspacing=1.2, handletextpad=0.3)
         text = "; ".join(f"{METHOD_NAMES.get(m, m)} {y:.1f} at {x:.3g}" for m, (x, y, _, _) in points.items())
         return Picture(figure, f"{ylabel} against {xlabel}. {text}.")
 
@@ -152,3 +184,23 @@ def lines(curves: dict[str, tuple[Sequence[float], Sequence[float]]], xlabel: st
         if len(curves) > 1:
             axis.legend()
         return Picture(figure, alt)
+
+
+def grouped(rows: dict[str, Sequence[float]], groups: Sequence[str], ylabel: str) -> Picture:
+    """Shares from 0 to 1 in groups of bars, one bar for each named row, such as where in a document each system's summaries look."""
+    own = {METHOD_NAMES[method]: color for method, color in COLORS.items()}
+    others = cycle(["#000000", "#E69F00", "#CC79A7", "#56B4E9"])
+    width = 0.8 / max(1, len(rows))
+    with axes(width=7.2) as (figure, axis):
+        for number, (name, values) in enumerate(rows.items()):
+            label = METHOD_NAMES.get(name, name)
+            color = own.get(label) or next(others)
+            places = [place + (number - (len(rows) - 1) / 2) * width for place in range(len(groups))]
+            axis.bar(places, values, width=0.92 * width, color=color, label=label)
+        axis.set_xticks(range(len(groups)), list(groups))
+        axis.yaxis.set_major_formatter("{x:.0%}")
+        axis.set(ylabel=ylabel)
+        if rows:
+            axis.legend(ncols=min(3, len(rows)), loc="lower left", bbox_to_anchor=(0, 1.0))
+        told = "; ".join(f"{METHOD_NAMES.get(name, name)} {', '.join(f'{v:.0%}' for v in values)}" for name, values in rows.items())
+        return Picture(figure, f"{ylabel}: {', '.join(groups)}. {told}.")

@@ -1,90 +1,75 @@
-"""report.html: one self-contained page from the records of a run directory."""
+"""report.html: one self-contained page from the records of a run directory, written by a template from plain facts."""
 
 from __future__ import annotations
 
 import base64
 import csv
-from html import escape
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import shorten
 
-from lab_utils import comparison, plots, runs
+from lab_utils import analysis, companions, comparison, metrics, plots, rating, runs
 from lab_utils.data import Example
 from lab_utils.significance import bootstrap
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Summarization lab report</title><style>{style}</style></head>
-<body><h1>What each method bought</h1>{body}</body></html>
-"""
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; background: #fff }
-h1 { line-height: 1.2 } h2 { margin-top: 2.5rem } figure { margin: 1rem 0 } img { max-width: 100%; height: auto }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
-th { border-bottom: 2px solid #1b1b1b } .scroll td, .scroll th { white-space: nowrap }
-.quiet { color: #595959 } dd { margin: 0 0 .6rem } dt { font-weight: 600 }
-details { border-bottom: 1px solid #ddd; padding: .5rem 0 } pre { white-space: pre-wrap; font: inherit; color: #595959 }
-"""
+TEMPLATE = Path(__file__).with_suffix(".html.jinja")
+SCORED = ("ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "ROUGE-1, best reference")  # columns of the table that are no costs
+LEVELS = (0.04, 0.1, 0.2)  # shares of a summary from which on a turn is marked lightly, clearly, strongly
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # not allowed in a page, or not writable
 
 
-def build(run_dir: str | Path, test: list[Example] | None = None) -> dict:
-    """Everything the report says, as plain data: `findings`, `table`, `differences`, `protocol`, `runs`.
+@dataclass(frozen=True)
+class Material:
+    """What a page is made from: the finished runs, their scores, the test examples by id where these are known, and what looks wrong with
+    each summary (system -> document -> flags)."""
+
+    finished: list[runs.Finished]
+    systems: list[comparison.Line]
+    examples: dict[str, Example] | None
+    flags: dict[str, list[list[analysis.Flag]]]
+
+
+def build(run_dir: str | Path, test: Sequence[Example] | None = None) -> dict:
+    """Everything that the page says in numbers and sentences, as plain data: `lab report --json` prints it.
+
+    Texts of data and models are not in it, only ids; nor is anything that a run's records do not hold.
 
     Args:
-        test: the test examples, for lead-3 and the dialogues; without them both are left out.
+        test: the test examples, for copies such as lead-3, flags and slices; without them these are None or left out.
+
+    Raises:
+        LabError: no finished run, or runs that must not be compared.
     """
-    finished = runs.read_all(run_dir)
-    documents = {e.id: e.document for e in test} if test else None
-    if documents is not None and finished and any(p.id not in documents for p in finished[0].predictions):
-        documents = None
-    systems = comparison.lines(finished, documents)
-    return {
-        "findings": comparison.findings(systems),
-        "table": comparison.table(systems),
-        "differences": [
-            {
-                "pair": d.name,
-                "mean": d.interval.mean,
-                "low": d.interval.low,
-                "high": d.interval.high,
-                "win_tie_loss": [d.wins, d.ties, d.losses],
-            }
-            for d in comparison.differences(systems)
-        ],
-        "protocol": finished[0].record["metrics"]["protocol"] | {"n": len(finished[0].predictions)},
-        "runs": [run.record for run in finished],
-        "_systems": systems,
-        "_documents": documents or {},
-    }
+    return _facts(Path(run_dir), _material(run_dir, test))
 
 
-def write(run_dir: str | Path, test: list[Example] | None = None) -> Path:
+def write(run_dir: str | Path, test: Sequence[Example] | None = None) -> Path:
     """Writes report.html beside the records and returns its path."""
-    facts = build(run_dir, test)
+    material = _material(run_dir, test)
+    facts = _facts(Path(run_dir), material)
     path = Path(run_dir) / "report.html"
-    runs.write_text(path, _page(facts))
+    runs.write_text(path, _page(facts, figures(material.systems), _texts(material)))
     return path
 
 
-def figures(systems) -> dict[str, plots.Picture]:
-    """The report's figures: scores, paired differences, cost against quality, loss curves."""
-    made = {}
+def figures(systems: Sequence[comparison.Line]) -> dict[str, plots.Picture]:
+    """The report's figures by name, as far as the runs allow: scores, paired differences, cost against quality, loss curves."""
     scores = {s.name: bootstrap(s.values("rouge1")) for s in systems}
-    made["scores"] = plots.intervals({name: (i.mean, i.low, i.high) for name, i in scores.items()}, "ROUGE-1 (mean over references)")
-    pairs = comparison.differences(systems)
-    if pairs:
+    rows = {name: (i.mean, i.low, i.high) for name, i in scores.items()}
+    made = {"scores": plots.intervals(rows, "ROUGE-1 (mean over references)", clear=[s.name for s in systems if s.run])}
+    if pairs := comparison.differences(systems):
         rows = {d.name: (d.interval.mean, d.interval.low, d.interval.high) for d in pairs}
-        made["differences"] = plots.intervals(rows, "difference in ROUGE-1 points", zero_line=True)
-    costs = {}
-    for s in systems:
-        if s.run and "training" in s.run.record:
-            i = scores[s.name]
-            costs[s.run.method] = (s.run.record["training"]["peak_memory_gb"], i.mean, i.low, i.high)
+        clear = [d.name for d in pairs if d.detected]
+        made["differences"] = plots.intervals(rows, "difference in ROUGE-1 points", zero_line=True, clear=clear)
+    trained = [(s.run, scores[s.name]) for s in systems if s.run and "training" in s.run.record]
+    costs = {run.method: (run.record["training"]["peak_memory_gb"], i.mean, i.low, i.high) for run, i in trained}
     if costs:
         made["cost"] = plots.cost_and_quality(costs, "peak memory in training, GB", "ROUGE-1")
-    curves = {s.run.method: read_log(s.run.folder / "log.csv") for s in systems if s.run and (s.run.folder / "log.csv").is_file()}
-    if curves:
+    if curves := _curves([s.run for s in systems if s.run]):
         made["losses"] = plots.losses(curves)
     return made
 
@@ -96,45 +81,201 @@ def read_log(path: Path) -> list[dict]:
     return [row | {"step": int(row["step"])} for row in rows]
 
 
-def _page(facts: dict) -> str:
-    systems, record = facts["_systems"], facts["runs"][0]
-    data, model, environment = record["data"], record["model"], record["environment"]
-    intro = (
-        f"{escape(model['name'])}, {model['parameters']:,} parameters, on {data['test']} test documents of '{escape(data['name'])}' "
-        f"({data['train']} for training). Recipe {escape(record['recipe'])}, seed {record['seed']}, on {escape(environment['device'])}, "
-        f"{escape(environment['precision'])} products."
-    )
-    parts = [f"<p>{intro}</p>", "<h2>Findings</h2>", "<ul>", *(f"<li>{escape(s)}</li>" for s in facts["findings"]), "</ul>"]
-    parts += ["<h2>Scores and costs</h2>", _table(facts["table"])]
-    parts += [
-        '<p class="quiet">ROUGE in points with 95% intervals; the first three average over a document\'s references. '
-        "'ended by itself': answers that ended before the length limit.</p>"
-    ]
-    titles = {"scores": "Scores", "differences": "Paired differences", "cost": "Cost and quality", "losses": "Training"}
-    for name, picture in figures(systems).items():
-        image = base64.b64encode(picture.png).decode()
-        parts += [f'<h2>{titles[name]}</h2><figure><img alt="{escape(picture.alt)}" src="data:image/png;base64,{image}"></figure>']
-    parts += ["<h2>Summaries side by side</h2>", *_examples(systems, facts["_documents"])]
-    protocol = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts["protocol"].items())
-    packages = ", ".join(f"{k} {v}" for k, v in environment["packages"].items())
-    parts += ["<h2>Protocol and environment</h2>", f"<dl>{protocol}<dt>packages</dt><dd>{escape(packages)}</dd></dl>"]
-    return PAGE.format(style=STYLE, body="".join(parts))
+def _material(run_dir: str | Path, test: Sequence[Example] | None) -> Material:
+    finished = runs.read_all(run_dir)
+    examples = {e.id: e for e in test} if test else None
+    if examples is not None and finished and any(p.id not in examples for p in finished[0].predictions):
+        examples = None
+    systems = comparison.lines(finished, examples and {i: e.document for i, e in examples.items()})
+    flags = {s.name: [analysis.flags(p, examples[p.id]) if examples else [] for p in s.run.predictions] for s in systems if s.run}
+    return Material(finished, systems, examples, flags)
 
 
-def _table(rows: list[dict]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{'' if v is None else escape(str(v))}</td>" for v in row.values()) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def _facts(run_dir: Path, material: Material) -> dict:
+    finished, systems = material.finished, material.systems
+    ran = [s.name for s in systems if s.run]
+    records, examples = [run.record for run in finished], _examples(material)
+    counts = {kind: {name: sum(kind in e["flags"][name] for e in examples) for name in ran} for kind in analysis.KINDS}
+    return {
+        "n": len(finished[0].predictions),
+        "findings": comparison.findings(systems),
+        "table": comparison.table(systems),
+        "systems": [_system(line) for line in systems],
+        "differences": [_difference(d) for d in comparison.differences(systems)],
+        "ledger": comparison.ledger(finished) if all("rouge1" in record["metrics"] for record in records) else None,
+        "curves": _curves(finished),
+        "flags": counts if material.examples else None,
+        **_groups(material),
+        "people": rating.results(run_dir, systems),
+        "examples": examples,
+        "protocol": metrics.PROTOCOL.describe(),
+        "notes": _notes(finished, systems),
+        "settings": _settings(records),
+        "runs": records,
+    }
 
 
-def _examples(systems, documents: dict[str, str]) -> list[str]:
-    blocks = []
-    trained = [s for s in systems if s.run]
-    for number, item in enumerate(trained[0].run.predictions):
-        answers = "".join(f"<dt>{escape(s.name)}</dt><dd>{escape(s.run.predictions[number].prediction) or '(empty)'}</dd>" for s in trained)
-        references = "".join(f"<dd>{escape(r)}</dd>" for r in item.references)
-        document = f"<pre>{escape(documents[item.id])}</pre>" if item.id in documents else ""
-        title = shorten(f"{item.id}: {item.references[0]}", 100, placeholder=" ...")
-        blocks.append(f"<details{' open' if number == 0 else ''}><summary>{escape(title)}</summary>{document}"
-                      f"<dl>{answers}<dt>references</dt>{references}</dl></details>")  # fmt: skip
-    return blocks
+def _difference(d: comparison.Difference) -> dict:
+    tested = {"p": d.p, "p_holm": d.p_holm, "detectable": d.detectable, "detected": d.detected}
+    return {"pair": d.name, **asdict(d.interval), "wins": d.wins, "ties": d.ties, "losses": d.losses, **tested}
+
+
+def _groups(material: Material) -> dict:
+    """`groups` (length, speakers -> rows), `late` and its sentences, and `profile`; None without the documents."""
+    if not material.examples:
+        return dict.fromkeys(("groups", "late", "late_sentences", "profile"))
+    systems, test = material.systems, [material.examples[p.id] for p in material.finished[0].predictions]
+    return {
+        "groups": {by: [_plain_interval(row) for row in analysis.slices(systems, test, by)] for by in ("length", "speakers")},
+        "late": [
+            {
+                "system": row["system"],
+                "early": _plain_interval(row["early"]),
+                "late": _plain_interval(row["late"]),
+                "difference": row["difference"] and asdict(row["difference"]),
+            }
+            for row in analysis.late(systems, test)
+        ],
+        "late_sentences": analysis.late_sentences(systems, test),
+        "profile": analysis.profile(systems, test),
+    }
+
+
+def _plain_interval(row: dict) -> dict:
+    """A row with `low` and `high` in place of its interval; without them where there are too few documents for one."""
+    ends = {"low": row["interval"].low, "high": row["interval"].high} if row["interval"] else {}
+    return {key: value for key, value in row.items() if key != "interval"} | ends
+
+
+def _system(line: comparison.Line) -> dict:
+    summary = metrics.summarize(line.rows)
+    scores = {name: value for name, value in summary.items() if isinstance(value, dict) and "mean" in value}
+    corpus = line.run.record["metrics"].get("corpus", {}) if line.run else {}
+    whole = {name: {"mean": found["score"], "low": found["low"], "high": found["high"]} for name, found in corpus.items()}
+    return {"name": line.name, "method": line.run and line.run.method, "scores": scores, "companions": summary["companions"] | whole}
+
+
+def _curves(finished: Sequence[runs.Finished]) -> dict[str, list[dict]]:
+    """Method -> step, loss and validation loss; None where nothing finite was logged."""
+    logs = {run.method: read_log(run.folder / "log.csv") for run in finished if (run.folder / "log.csv").is_file()}
+    return {
+        method: [{"step": row["step"], **{key: _finite(row.get(key)) for key in ("loss", "validation_loss")}} for row in log]
+        for method, log in logs.items()
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _examples(material: Material) -> list[dict]:
+    """For each document the ROUGE-1 of every system, the kinds of flags of every run, and how widely the runs' scores are spread."""
+    ran = [s for s in material.systems if s.run]
+    found = []
+    for number, row in enumerate(ran[0].rows):
+        scores = {s.name: s.rows[number]["rouge1"] for s in material.systems}
+        own = [scores[s.name] for s in ran]
+        flags = {s.name: [flag.kind for flag in material.flags[s.name][number]] for s in ran}
+        found.append({"id": row["id"], "rouge1": scores, "spread": max(own) - min(own), "flags": flags})
+    return found
+
+
+def _texts(material: Material) -> list[dict]:
+    """For each document its title, turns, references and summaries, and how strongly (0 to 3) each summary leans on each turn."""
+    ran = [s for s in material.systems if s.run]
+    found = []
+    for number, item in enumerate(ran[0].run.predictions):
+        document = material.examples[item.id].document if material.examples else ""
+        summaries = []
+        for s in ran:
+            text = s.run.predictions[number].prediction
+            levels = [sum(share >= limit for limit in LEVELS) for share in analysis.leaning(text, document)]
+            turns = [turn for turn, level in enumerate(levels, 1) if level]
+            summaries.append({"system": s.name, "text": text, "flags": material.flags[s.name][number], "levels": levels, "turns": turns})
+        title = shorten(item.references[0][:400], 120, placeholder=" ...")
+        found.append({"title": title, "turns": analysis.units(document), "references": item.references, "summaries": summaries})
+    return found
+
+
+def _notes(finished: Sequence[runs.Finished], systems: Sequence[comparison.Line]) -> list[str]:
+    """What the records say of data and model, and where a record's score is not that of its predictions."""
+    said = []
+    for run in finished:
+        said += run.record["data"].get("notes", []) + run.record["config"]["recipe"].get("notes", [])
+    for line in systems:
+        recorded = line.run.record["metrics"].get("rouge1") if line.run else None
+        again = bootstrap(line.values("rouge1"), resamples=1).mean
+        if recorded and abs(recorded["mean"] - again) > 0.05:
+            said.append(
+                f"The record of {line.name} says {recorded['mean']:.1f} ROUGE-1; its predictions give {again:.1f}, which stands here. "
+                "One of the two files was changed, or the record was made with another protocol."
+            )
+    return list(dict.fromkeys(said))
+
+
+def _settings(records: Sequence[Mapping]) -> dict:
+    """Every value of the records but the scores: `shared` by all runs (path -> value), and `differing` (path -> method -> value)."""
+    flat = {record["method"]: dict(_flat({k: v for k, v in record.items() if k != "metrics"})) for record in records}
+    shared, differing = {}, {}
+    for path in dict.fromkeys(path for values in flat.values() for path in values):
+        values = {method: found[path] for method, found in flat.items() if path in found}
+        same = len(values) == len(flat) and all(value == next(iter(values.values())) for value in values.values())
+        (shared if same else differing)[path] = next(iter(values.values())) if same else values
+    return {"shared": shared, "differing": differing}
+
+
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def _page(facts: dict, pictures: Mapping[str, plots.Picture], texts: Sequence[dict]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible)
+    environment.filters |= {"sha256": _sha256, "p_value": _p_value, "plain": _plain, "data_uri": _data_uri}
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        facts=facts, record=facts["runs"][0], recipe=facts["runs"][0]["config"]["recipe"], pictures=pictures, texts=texts,
+        names=plots.METHOD_NAMES, kinds=analysis.KINDS, labels=companions.LABELS, meanings=companions.MEANINGS,
+        ran=[s["name"] for s in facts["systems"] if s["method"]], measures=_decimals(facts["systems"]), scored=SCORED,
+    )  # fmt: skip
+
+
+def _decimals(systems: Sequence[dict]) -> dict[str, int]:
+    """Companion -> decimals to show: shares with two, what goes into the tens with one."""
+    largest = {}
+    for system in systems:
+        for key, found in system["companions"].items():
+            largest[key] = max(largest.get(key, 0), found["high"])
+    return {key: 1 if value >= 10 else 2 for key, value in largest.items()}
+
+
+def _visible(value: object) -> object:
+    """Characters that a page must not hold become U+FFFD; what the template itself made passes."""
+    return _UNSEEN.sub("\ufffd", value) if type(value) is str else value
+
+
+def _sha256(text: str) -> str:
+    """As a Content-Security-Policy names the one script and the one style that may run."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _data_uri(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _plain(value: object) -> str:
+    """A value of a record as a reader writes it."""
+    if value is None or value == [] or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
