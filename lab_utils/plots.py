@@ -12,12 +12,13 @@ METHOD_NAMES = {"zero_shot": "zero-shot", "full": "full fine-tuning", "lora": "L
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), which stays distinct under the common colour-vision deficiencies.
 COLORS = {"zero_shot": "#999999", "full": "#D55E00", "lora": "#0072B2", "qlora": "#009E73"}
 MARKERS = {"zero_shot": "D", "full": "s", "lora": "o", "qlora": "^"}
+NARROW = 4.8  # inches: a figure of the report, whose letters can still be read on a phone
 ACCENT, SECOND, QUIET = "#0072B2", "#E69F00", "#999999"
 
 
 @contextmanager
-def axes(width: float = 5.2, height: float = 3.4, columns: int = 1, **options):
-    """A new figure's axes in the lab's style: narrow enough for its letters to be read on a phone."""
+def axes(width: float = 6.4, height: float = 3.4, columns: int = 1, **options):
+    """A new figure's axes in the lab's style."""
     import matplotlib.pyplot as plt
 
     style = {
@@ -71,7 +72,7 @@ def lengths(counts: dict[str, Sequence[int]], limits: dict[str, int]) -> Picture
 
 def losses(histories: dict[str, Sequence[dict]]) -> Picture:
     """Training loss per step (thin: as logged; thick: smoothed) and validation loss (marks on a dashed line) of one or more methods."""
-    with axes(height=3.6) as (figure, axis):
+    with axes(NARROW, 3.6) as (figure, axis):
         sentences = []
         for number, (name, log) in enumerate(histories.items()):
             color, marker = COLORS.get(name, [ACCENT, SECOND, "#009E73", "#CC79A7"][number % 4]), MARKERS.get(name, "ov*P"[number % 4])
@@ -135,7 +136,7 @@ def intervals(
     """
     if clear is None:
         clear = [name for name, (_, low, high) in rows.items() if not zero_line or low > 0 or high < 0]
-    with axes(height=0.7 + 0.48 * len(rows)) as (figure, axis):
+    with axes(NARROW, 0.7 + 0.48 * len(rows)) as (figure, axis):
         for y, (name, (mean, low, high)) in enumerate(rows.items()):
             color, fill = (ACCENT, ACCENT) if name in clear else ("#6b6b6b", "white")
             axis.plot([low, high], [y, y], color=color, linewidth=2.5, solid_capstyle="butt")
@@ -163,14 +164,14 @@ def intervals(
 
 def cost_and_quality(points: dict[str, tuple[float, float, float, float]], xlabel: str, ylabel: str) -> Picture:
     """Each method at its cost (x) and score (y, low, high)."""
-    with axes() as (figure, axis):
+    with axes(NARROW) as (figure, axis):
         for method, (x, y, low, high) in points.items():
             axis.errorbar(x, y, yerr=[[y - low], [high - y]], fmt=MARKERS.get(method, "o"), color=COLORS.get(method, QUIET), markersize=9,
                           capsize=3, label=METHOD_NAMES.get(method, method))  # fmt: skip
         axis.margins(x=0.12)
         axis.grid(color="#e4e4e4", linewidth=0.8)
         axis.set(xlabel=xlabel, ylabel=ylabel, axisbelow=True)
-        axis.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0), columnspacing=1.2, handletextpad=0.3)
+        axis.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), columnspacing=1.2, handletextpad=0.3)
         text = "; ".join(f"{METHOD_NAMES.get(m, m)} {y:.1f} at {x:.3g}" for m, (x, y, _, _) in points.items())
         return Picture(figure, f"{ylabel} against {xlabel}. {text}.")
 

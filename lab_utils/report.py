@@ -240,9 +240,21 @@ def _page(facts: dict, pictures: Mapping[str, plots.Picture], texts: Sequence[di
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         facts=facts, record=facts["runs"][0], recipe=facts["runs"][0]["config"]["recipe"], pictures=pictures, texts=texts,
-        names=plots.METHOD_NAMES, kinds=analysis.KINDS, labels=companions.LABELS, meanings=companions.MEANINGS,
-        ran=[s["name"] for s in facts["systems"] if s["method"]], measures=_decimals(facts["systems"]), scored=SCORED,
+        names=plots.METHOD_NAMES, kinds=analysis.KINDS, labels=companions.LABELS, meanings=companions.MEANINGS, scored=SCORED,
+        ran=[s["name"] for s in facts["systems"] if s["method"]], measures=_decimals(facts["systems"]), steps=_steps(facts["curves"]),
     )  # fmt: skip
+
+
+def _steps(curves: Mapping[str, Sequence[dict]], most: int = 30) -> list[tuple[int, dict]]:
+    """Rows of the curves' table: step -> (method, kind of loss) -> value; of long runs some `most` steps, and all with a validation."""
+    rows = {}
+    for method, log in curves.items():
+        for row in log:
+            given = {(method, key): row[key] for key in ("loss", "validation_loss") if row[key] is not None}
+            rows.setdefault(row["step"], {}).update(given)
+    every = -(-len(rows) // most)
+    kept = [i % every == 0 or any(key == "validation_loss" for _, key in rows[step]) for i, step in enumerate(sorted(rows))]
+    return [(step, rows[step]) for step, keep in zip(sorted(rows), kept, strict=True) if keep]
 
 
 def _decimals(systems: Sequence[dict]) -> dict[str, int]:

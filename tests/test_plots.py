@@ -69,6 +69,14 @@ def test_intervals_are_told_with_both_ends():
     assert "zero-shot 20.0 [18.0, 22.5]" in alt and "LoRA -3.2 [-7.0, 0.5]" in alt and "ROUGE-1" in alt
 
 
+def test_only_clear_rows_are_filled_with_colour():
+    def filled(**options):
+        svg = plots.intervals({"above": (3.0, 1.0, 5.0), "around": (0.5, -1.0, 2.0)}, "points", zero_line=True, **options).svg.decode()
+        return svg.lower().count(f"fill: {plots.ACCENT.lower()}")
+
+    assert filled(clear=["above", "around"]) > filled() == filled(clear=["above"]) > filled(clear=[]) == 0
+
+
 def test_an_interval_without_width_has_a_picture_too():
     assert "only 40.0 [40.0, 40.0]" in plots.intervals({"only": (40.0, 40.0, 40.0)}, "ROUGE-1", zero_line=True).alt
 
@@ -95,6 +103,12 @@ def test_saving_writes_the_picture_and_its_text(picture, tmp_path):
     assert (tmp_path / "scores.png").read_bytes() == picture.png
     assert (tmp_path / "scores.txt").read_text(encoding="utf-8") == picture.alt + "\n"
     assert {path.name for path in tmp_path.iterdir()} == {"scores.png", "scores.txt"}
+
+
+def test_a_picture_is_there_as_svg_too_the_same_every_time_and_without_a_script(picture):
+    svg = picture.svg.decode()
+    assert "<svg" in svg and "<script" not in svg and 'href="http' not in svg
+    assert plots.intervals({"zéro": (1.0, 0.5, 2.0)}, "points").svg == picture.svg
 
 
 def test_a_notebook_gets_the_picture_with_its_text_as_alternative(picture):
