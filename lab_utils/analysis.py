@@ -15,7 +15,7 @@ import numpy as np
 
 from lab_utils.baselines import lead
 from lab_utils.errors import LabError
-from lab_utils.significance import Interval, bootstrap, unpaired_difference
+from lab_utils.significance import bootstrap, unpaired_difference
 from lab_utils.texts import numbers, speakers, split_sentences, units, unknown_names, words
 
 if TYPE_CHECKING:
@@ -347,25 +347,26 @@ def late(systems: Sequence[Line], test: Sequence[Example], metric: str = "rouge1
 
 
 def late_sentences(systems: Sequence[Line], test: Sequence[Example]) -> list[str]:
-    """What `late` allows one to say about ROUGE-1, one sentence per system."""
+    """What `late` allows one to say about ROUGE-1: a sentence for each system that differs, and one for all the others."""
     rows = late(systems, test)
     if not rows:
         return ["These documents cannot be split by where their important part stands."]
-    return [_late_sentence(row["system"], row["early"]["n"], row["late"]["n"], row["difference"]) for row in rows]
-
-
-def _late_sentence(system: str, early: int, behind: int, gap: Interval | None) -> str:
-    name = system[:1].upper() + system[1:]
-    if gap is None:
-        return f"{name}: too few documents to say whether the important part coming late matters (n = {early} and {behind})."
-    figures = f"95% interval {gap.low:+.1f} to {gap.high:+.1f}, n = {early} and {behind}"
-    if not gap.excludes_zero():
-        return (
-            f"{name}: no detectable difference between documents whose important part comes late and those where it comes early "
-            f"({gap.mean:+.1f} points of ROUGE-1, {figures})."
-        )
-    change = "higher" if gap.mean > 0 else "lower"
-    return f"{name}: {abs(gap.mean):.1f} points of ROUGE-1 {change} on documents whose important part comes late ({figures})."
+    n = f"n = {rows[0]['early']['n']} and {rows[0]['late']['n']}"
+    said, open_systems = [], []
+    for row in rows:
+        gap, name = row["difference"], row["system"]
+        if gap is None:
+            return [f"There are too few documents to say whether it matters that the important part comes late ({n})."]
+        figures = f"{gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]"
+        if gap.excludes_zero():
+            change = "scores higher" if gap.mean > 0 else "scores lower"
+            said.append(f"{name[0].upper()}{name[1:]} {change} where the important part comes late: {figures} points of ROUGE-1 ({n}).")
+        else:
+            open_systems.append(f"{name} {figures}")
+    if open_systems:
+        figures = ", ".join(open_systems)
+        said.append(f"No detectable difference between documents whose important part comes late and early ({n}): {figures}.")
+    return said
 
 
 def leaning_profile(

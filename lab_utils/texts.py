@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _LABEL = re.compile(r"\s*([^\s:][^:]{0,39}):(?:\s|$)")
 _NAME_PART = re.compile(r"#\w+#|[^\W_][\w']*|[^\w\s]|\n")
@@ -137,7 +138,8 @@ def unknown_names(text: str, *known: str) -> set[str]:
     return {name for name in names(text, small_words(text, *known)) if _plain(name) not in there}
 
 
-def numbers(text: str) -> set[str]:
+@lru_cache(maxsize=10_000)  # the same documents and references are read for every system
+def numbers(text: str) -> frozenset[str]:
     """Numbers in a text, written alike: `1,000` and "a thousand" are `1000`, "the fifth" and `5th` are `5`, `8:00` is `8`; times of day
     such as "half past seven", "half seven", "seven thirty" and `7.30` are `7:30`.
 
@@ -156,7 +158,7 @@ def numbers(text: str) -> set[str]:
         if number and number != "1":
             found.add(number)
         position += max(used, 1)
-    return found
+    return frozenset(found)
 
 
 def _number(tokens: list[str], start: int) -> tuple[str, int]:

@@ -230,12 +230,13 @@ rows = {d.name: [str(d.interval), f"{d.wins}/{d.ties}/{d.losses}", d.p, d.p_holm
 pd.DataFrame(rows, index=columns).T if rows else "One method alone has no pairs."
 
 # %% [markdown]
-# A blue interval leaves out zero, a grey one does not. **"No detectable difference"** is a result. It does not say that two methods are equal: a difference
-# smaller than the last column could hide there.
+# Filled and blue: detected, by corrected test and interval. Hollow and grey: **no detectable difference**. That is a result too. It does not say that two
+# methods are equal: a difference smaller than the last column could hide there.
 
 # %%
 forest = {d.name: (d.interval.mean, d.interval.low, d.interval.high) for d in pairs}
-plots.intervals(forest, "difference in ROUGE-1 points", zero_line=True) if forest else "One method alone has no pairs."
+detected = [d.name for d in pairs if d.detected]
+plots.intervals(forest, "difference in ROUGE-1 points", True, detected) if forest else "One method alone has no pairs."
 
 # %% [markdown]
 # ## What a few documents would have said
