@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import numpy as np
 from lab_utils.baselines import lead
 from lab_utils.errors import LabError
 from lab_utils.significance import bootstrap, unpaired_difference
-from lab_utils.texts import numbers, speakers, split_sentences, units, unknown_names, words
+from lab_utils.texts import capitalized, ngrams, numbers, speakers, split_sentences, stemmer, units, unknown_names, words
 
 if TYPE_CHECKING:
     from lab_utils.comparison import Line
@@ -68,7 +67,7 @@ def flags(prediction: Prediction, example: Example) -> list[Flag]:
     These are hints. A flag says where to look and does not prove an error; most errors raise none. `KINDS` says what each cannot tell.
 
     Two speakers count as swapped if exchanging their names raises ROUGE-2 with the best reference by `SWAP_MARGIN` points and by
-    `SWAP_PAIRS` pairs of words. At that margin none of 180 human summaries of the packaged dialogues was flagged, and 30 of 159 into which
+    `SWAP_PAIRS` pairs of words. At that margin none of 180 references of the packaged dialogues was flagged, and 30 of 159 into which
     a swap was put; of the 14 flagged answers of the fine-tuned SmolLM2 on these dialogues and DialogSum, 12 had somebody in the wrong
     role. With a single pair it would have been 26 of 38.
     """
@@ -76,7 +75,7 @@ def flags(prediction: Prediction, example: Example) -> list[Flag]:
     found = {} if words(summary) else {"empty": "There is no word in it."}
     if not prediction.stopped:
         found["unstopped"] = f"Ended by the length limit, after {prediction.tokens} tokens."
-        summary = (summary.rsplit(None, 1) + [""])[0] if len(summary.split(None, 1)) > 1 else ""
+        summary = "".join(summary.rsplit(None, 1)[:-1])  # the last word may be cut
     known = [example.document, *example.references]
     found |= {
         "repeats": _repeats(summary, example.document),
@@ -101,8 +100,8 @@ def _numbers(known: Sequence[str]) -> set[str]:
 def _repeats(summary: str, document: str) -> str:
     parts = {
         "sentence": (2, lambda text: [tuple(tokens) for tokens in map(words, split_sentences(text)) if len(tokens) > 2]),
-        "six words": (2, lambda text: _runs(words(text), 6)),
-        "four words": (3, lambda text: _runs(words(text), 4)),
+        "six words": (2, lambda text: ngrams(words(text), 6)),
+        "four words": (3, lambda text: ngrams(words(text), 4)),
     }
     document = re.sub(r"(?m)^[^:\n]{1,40}:\s", "", document)  # speaker labels
     for name, (least, split) in parts.items():
@@ -113,10 +112,6 @@ def _repeats(summary: str, document: str) -> str:
             text = " ".join(part)
             return f"The same {name} {count} times: '{text if len(text) <= 80 else text[:80] + '...'}'."
     return ""
-
-
-def _runs(items: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    return list(zip(*(items[start:] for start in range(size)), strict=False))
 
 
 def _swapped(summary: str, example: Example) -> str:
@@ -158,7 +153,7 @@ def _in_order(text: str, first: str, second: str) -> str:
 
 
 def _pairs(text: str) -> Counter:
-    return Counter(pair for pair in _runs(words(text), 2) if _LINKS.isdisjoint(pair))
+    return Counter(pair for pair in ngrams(words(text), 2) if _LINKS.isdisjoint(pair))
 
 
 def _overlap(ours: Counter, theirs: Counter) -> tuple[float, int]:
@@ -199,18 +194,11 @@ def leaning(summary: str, document: str) -> list[float]:
 def _items(text: str) -> dict[str | tuple[str, ...], None]:
     """Content words and neighbouring pairs of them, each once, in their order."""
     stems = [_stem(bare) for word in words(text) if (bare := re.split("['’]", word)[0]) not in _FUNCTION_WORDS]
-    return dict.fromkeys([*stems, *_runs(stems, 2)])
+    return dict.fromkeys([*stems, *ngrams(stems, 2)])
 
 
 def _stem(word: str) -> str:
-    return _stemmer()(word) if 3 < len(word) <= 30 else word
-
-
-@cache
-def _stemmer() -> Callable[[str], str]:
-    from nltk.stem.porter import PorterStemmer
-
-    return cache(PorterStemmer().stem)
+    return stemmer()(word) if 3 < len(word) <= 30 else word
 
 
 def best(line: Line, count: int = 3) -> list[int]:
@@ -224,22 +212,22 @@ def worst(line: Line, count: int = 3) -> list[int]:
 
 
 def disagreements(systems: Sequence[Line], count: int = 3) -> list[int]:
-    """Indices, into the rows of the first run, of the documents where the runs' ROUGE-1 lies furthest apart, the widest first."""
+    """Indices, into the rows of the first run, of the documents where the runs' ROUGE-1 lies furthest apart, the widest first.
+
+    One run alone agrees with itself everywhere: its documents come by their ids.
+    """
     runs = [line for line in systems if line.run]
-    if len(runs) < 2:
-        return []
     ids = [row["id"] for row in runs[0].rows]
-    scores = [_values(_scores(line, "rouge1"), ids, line) for line in runs]
+    scores = [_rouge1(line, ids) for line in runs]
     spread = [max(column) - min(column) for column in zip(*scores, strict=True)]
     return sorted(range(len(ids)), key=lambda i: (-spread[i], ids[i]))[:count]
 
 
-def slices(systems: Sequence[Line], test: Sequence[Example], by: str, metric: str = "rouge1") -> list[dict]:
-    """Every run's mean on groups of documents: `system`, `group`, `n`, `mean` and `interval` (None for fewer than 5 documents).
+def slices(systems: Sequence[Line], test: Sequence[Example], by: str) -> list[dict]:
+    """Every run's ROUGE-1 on groups of documents: `system`, `group`, `n`, `mean` and `interval` (None for fewer than 5 documents).
 
     Args:
         by: `length` (thirds, by words) or `speakers` (2, 3, 4 and more).
-        metric: a key of the rows; documents without a value are left out, and `n` says how many remain.
 
     Raises:
         LabError: another `by`, or rows for other documents.
@@ -247,29 +235,20 @@ def slices(systems: Sequence[Line], test: Sequence[Example], by: str, metric: st
     ways = {"length": _by_length, "speakers": _by_speakers}
     if by not in ways:
         raise LabError(f"Cannot group documents by '{by}': choose one of {', '.join(ways)}.")
-    groups = ways[by](test)
-    found = []
-    for line in systems:
-        if line.run:
-            scores = _scores(line, metric)
-            for group, ids in groups.items():
-                if values := _values(scores, ids, line):
-                    found.append({"system": line.name, "group": group, **_mean(values)})
-    return found
+    groups, ran = ways[by](test), [line for line in systems if line.run]
+    return [{"system": line.name, "group": group, **_with_interval(_rouge1(line, ids))} for line in ran for group, ids in groups.items()]
 
 
-def _scores(line: Line, metric: str) -> dict[str, float | None]:
-    return {row["id"]: row[metric] for row in line.rows}
-
-
-def _values(scores: Mapping[str, float | None], ids: Sequence[str], line: Line) -> list[float]:
+def _rouge1(line: Line, ids: Sequence[str]) -> list[float]:
+    """The scores of these documents, in this order."""
+    scores = {row["id"]: row["rouge1"] for row in line.rows}
     missing = [name for name in ids if name not in scores]
     if missing:
         raise LabError(f"{line.name} has no score for document '{missing[0][:80]}': give the test set that the runs were scored on.")
-    return [scores[name] for name in ids if scores[name] is not None]
+    return [scores[name] for name in ids]
 
 
-def _mean(values: Sequence[float]) -> dict:
+def _with_interval(values: Sequence[float]) -> dict:
     return {"n": len(values), "mean": float(np.mean(values)), "interval": bootstrap(values) if len(values) >= _FEWEST else None}
 
 
@@ -321,8 +300,8 @@ def where_it_matters(example: Example) -> float:
     return float(np.mean(places)) if places else math.nan
 
 
-def late(systems: Sequence[Line], test: Sequence[Example], metric: str = "rouge1") -> list[dict]:
-    """Does a system find the important part when it comes late? Scores of every run and of lead-3 on two halves of the documents.
+def late(systems: Sequence[Line], test: Sequence[Example]) -> list[dict]:
+    """Does a system find the important part when it comes late? ROUGE-1 of every run and of lead-3 on two halves of the documents.
 
     The documents are split at the median of `where_it_matters`. Each row holds `system`, `early` and `late` (with `n`, `mean` and
     `interval`), and `difference`: late minus early, with its interval, or None where a half has fewer than 5 documents. The halves are
@@ -337,12 +316,10 @@ def late(systems: Sequence[Line], test: Sequence[Example], metric: str = "rouge1
     found = []
     for line in systems:
         if line.run or line.name == "lead-3":
-            scores = _scores(line, metric)
-            early, behind = (_values(scores, ids, line) for ids in groups)
-            if early and behind:
-                enough = min(len(early), len(behind)) >= _FEWEST
-                gap = unpaired_difference(behind, early) if enough else None
-                found.append({"system": line.name, "early": _mean(early), "late": _mean(behind), "difference": gap})
+            early, behind = (_rouge1(line, ids) for ids in groups)
+            enough = min(len(early), len(behind)) >= _FEWEST
+            gap = unpaired_difference(behind, early) if enough else None
+            found.append({"system": line.name, "early": _with_interval(early), "late": _with_interval(behind), "difference": gap})
     return found
 
 
@@ -357,10 +334,10 @@ def late_sentences(systems: Sequence[Line], test: Sequence[Example]) -> list[str
         gap, name = row["difference"], row["system"]
         if gap is None:
             return [f"There are too few documents to say whether it matters that the important part comes late ({n})."]
-        figures = f"{gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]"
+        figures = gap.signed()
         if gap.excludes_zero():
             change = "scores higher" if gap.mean > 0 else "scores lower"
-            said.append(f"{name[0].upper()}{name[1:]} {change} where the important part comes late: {figures} points of ROUGE-1 ({n}).")
+            said.append(f"{capitalized(name)} {change} where the important part comes late: {figures} points of ROUGE-1 ({n}).")
         else:
             open_systems.append(f"{name} {figures}")
     if open_systems:

@@ -159,7 +159,7 @@ def start(
     Raises:
         LabError: no documents, a name or a file that cannot be used, runs that cannot be rated side by side.
     """
-    if not documents:
+    if finished and not documents:
         raise LabError("Summaries are rated against their documents, and those of these runs cannot be read: name them with --data-dir.")
     name = sheets.rater_name(rater, judge)
     path = sheets.file_of(run_dir, name)

@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     made = command("report", report, "compare finished runs and write report.html")
     made.add_argument("dir", metavar="DIR")
     made.add_argument("--data-dir", metavar="DIR", help="your own data, for its documents (the record keeps no path)")
+    made.add_argument("--bertscore", metavar="ENCODER", help="add BERTScore by this text encoder, a folder or hub id")
     made.add_argument("--json", action="store_true", help="print the numbers instead")
 
     made = command("rate", rate, "rate summaries blind, one after the other; what is answered is kept")
@@ -187,24 +188,24 @@ def report(arguments) -> None:
     if arguments.json:
         from lab_utils import report as page
 
-        facts = page.build(arguments.dir, test_examples(arguments.dir, arguments.data_dir))
-        print(json.dumps({key: value for key, value in facts.items() if not key.startswith("_")}, indent=2, ensure_ascii=False))
+        facts = page.build(arguments.dir, test_examples(arguments.dir, arguments.data_dir), arguments.bertscore)
+        print(json.dumps(facts, indent=2, allow_nan=False))
     else:
-        print_report(Path(arguments.dir), arguments.data_dir)
+        print_report(Path(arguments.dir), arguments.data_dir, arguments.bertscore)
 
 
-def print_report(folder: Path, data_dir: str | None = None) -> None:
+def print_report(folder: Path, data_dir: str | None = None, encoder: str | None = None) -> None:
     import pandas as pd
 
     from lab_utils import metrics
     from lab_utils import report as page
 
-    facts = page.build(folder, test := test_examples(folder, data_dir))
+    path, facts = page.make(folder, test_examples(folder, data_dir), encoder)
     rows = [{k: v for k, v in row.items() if k not in ("ROUGE-2", "ROUGE-L", "ROUGE-1, best reference")} for row in facts["table"]]
     print("\n" + pd.DataFrame(rows).fillna("").to_string(index=False))
     print(metrics.PROTOCOL)
     print("\n" + "\n".join(f"- {sentence}" for sentence in facts["findings"]))
-    print(f"\nReport: {page.write(folder, test)}")
+    print(f"\nReport: {path}")
 
 
 def test_examples(run_dir, data_dir: str | None = None):
@@ -214,10 +215,9 @@ def test_examples(run_dir, data_dir: str | None = None):
     finished = runs.read_all(run_dir)
     if not finished:
         return None
-    settings = config.Settings.model_validate(finished[0].record["config"])
-    spec = settings.recipe.data if data_dir is None else config.changed(settings.recipe.data, source=str(data_dir))
     try:
-        corpus = data.load(spec)
+        recorded = config.recorded(finished[0].record["config"]).recipe.data
+        corpus = data.load(recorded if data_dir is None else config.changed(recorded, source=str(data_dir)))
     except LabError:
         return None
     return corpus.test if corpus.fingerprint == finished[0].record["data"]["fingerprint"] else None

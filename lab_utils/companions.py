@@ -34,7 +34,7 @@ LABELS = {
 MEANINGS = {
     "words": "Number of words: tells whether summaries are short or long, not whether the words are the right ones.",
     "length_ratio": (
-        "Words of the summary for each word of a reference (mean length): 1 is as long as people write, and says nothing about "
+        "Words of the summary for each word of a reference (mean length): 1 is as long as the references, and says nothing about "
         "content; a ratio far from 1 moves ROUGE by itself."
     ),
     "compression": "Words of the document for each word of the summary: how much was left out, not whether it was the unimportant part.",
@@ -122,7 +122,7 @@ def describe(
     found["empty"] = float(not summary)
     found["unstopped"] = None if stopped is None else float(not stopped)
     numbers, asked = texts.numbers(prediction), [texts.numbers(reference) for reference in references]
-    found["number_recall"] = _mean(_share(of, numbers) for of in asked)
+    found["number_recall"] = mean(_share(of, numbers) for of in asked)
     found["name_recall"] = _name_recall(prediction, references, document or "")
     if document is not None:
         found |= _against_document(summary, texts.words(document))
@@ -136,9 +136,8 @@ def describe(
 def fragments(summary: Sequence[str], document: Sequence[str]) -> list[int]:
     """Lengths of the extractive fragments of Grusky et al. (2018): from its first word on, the summary is cut into the longest passages
     that stand somewhere in the document; words that do not stand there are skipped."""
-    signs = {
-        word: chr(0xE000 + number) for number, word in enumerate(dict.fromkeys([*document, *summary]))
-    }  # one for each word: found quickly
+    # One sign stands for each word, since passages are found quickly in strings.
+    signs = {word: chr(0xE000 + number) for number, word in enumerate(dict.fromkeys([*document, *summary]))}
     ours, theirs = ("".join(signs[word] for word in words) for words in (summary, document))
     lengths, start = [], 0
     while start < len(ours):
@@ -153,7 +152,7 @@ def fragments(summary: Sequence[str], document: Sequence[str]) -> list[int]:
 
 def repetition(words: Sequence[str], size: int = 3) -> float | None:
     """Share of the sequences of `size` words that stood before; None for fewer words."""
-    sequences = list(zip(*(words[i:] for i in range(size)), strict=False))
+    sequences = texts.ngrams(words, size)
     return 1 - len(set(sequences)) / len(sequences) if sequences else None
 
 
@@ -161,7 +160,7 @@ def _against_document(summary: list[str], document: list[str]) -> dict[str, floa
     if not summary:
         return {}
     lengths = fragments(summary, document)
-    pairs, there = list(zip(summary, summary[1:], strict=False)), set(zip(document, document[1:], strict=False))
+    pairs, there = texts.ngrams(summary, 2), set(texts.ngrams(document, 2))
     return {
         "compression": len(document) / len(summary),
         "coverage": sum(lengths) / len(summary),
@@ -175,15 +174,15 @@ def _speakers(prediction: str, references: Sequence[str], document: str) -> dict
     ours = texts.named_speakers(prediction, labels)
     theirs = [texts.named_speakers(reference, labels) for reference in references]
     return {
-        "speaker_precision": _mean(_share(ours, named) for named in theirs),
-        "speaker_recall": _mean(_share(named, ours) for named in theirs),
+        "speaker_precision": mean(_share(ours, named) for named in theirs),
+        "speaker_recall": mean(_share(named, ours) for named in theirs),
     }
 
 
 def _name_recall(prediction: str, references: Sequence[str], document: str) -> float | None:
     ordinary = texts.small_words(document, prediction, *references)
     there = [texts.names(reference, ordinary) for reference in references]
-    return _mean(
+    return mean(
         _share(names, names - texts.unknown_names(reference, prediction)) for names, reference in zip(there, references, strict=True)
     )
 
@@ -192,7 +191,8 @@ def _share(of: set, there: set) -> float | None:
     return len(of & there) / len(of) if of else None
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are not None; None where there is none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 

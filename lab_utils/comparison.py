@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 
-from lab_utils import baselines, contamination, metrics
+from lab_utils import baselines, companions, contamination, metrics
 from lab_utils.errors import LabError
 from lab_utils.plots import METHOD_NAMES
 from lab_utils.runs import Finished, unlike
 from lab_utils.significance import Interval, bootstrap, holm, minimum_detectable_difference, paired_difference, permutation_test
+from lab_utils.texts import capitalized
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,20 @@ class Difference:
         """Whether the data show a difference: the corrected test and the interval must agree."""
         return self.p_holm < LEVEL and self.interval.excludes_zero()
 
-    def sentence(self) -> str:
-        i, n = self.interval, self.wins + self.ties + self.losses
+    def numbers(self) -> str:
+        """Interval, n and p, as they stand behind a sentence."""
+        i, n, p = self.interval, self.wins + self.ties + self.losses, p_text(self.p_holm)
         corrected = f" with Holm's correction over {self.pairs} pairs" if self.pairs > 1 else ""
-        numbers = f"95% interval {i.low:+.1f} to {i.high:+.1f}, n = {n}, p {_p(self.p_holm)}{corrected}"
-        pair = self.name[0].upper() + self.name[1:]
+        return f"95% interval {i.low:+.1f} to {i.high:+.1f}, n = {n}, p {p if p[0] == '<' else f'= {p}'}{corrected}"
+
+    def sentence(self) -> str:
+        pair, mean = capitalized(self.name), self.interval.mean
         if self.detected:
-            return f"{pair}: {'better' if i.mean > 0 else 'worse'} by {abs(i.mean):.1f} points of ROUGE-1 ({numbers})."
-        said = f"{pair}: no detectable difference ({i.mean:+.1f} points of ROUGE-1, {numbers})."
+            return f"{pair}: {'better' if mean > 0 else 'worse'} by {abs(mean):.1f} points of ROUGE-1 ({self.numbers()})."
+        said = f"{pair}: no detectable difference ({mean:+.1f} points of ROUGE-1, {self.numbers()})."
         if self.detectable:
-            said += f" A true difference below {self.detectable:.1f} points would often be missed with these documents."
+            missed = f"a true difference below {self.detectable:.1f} points would be missed more than once in five times"
+            said += f" With so many documents, {missed}."
         return said
 
 
@@ -62,8 +68,9 @@ LEVEL = 0.05
 HUMAN = "one reference against the others"
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+def p_text(value: float) -> str:
+    """A p-value as a table shows it."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def lines(finished: Sequence[Finished], documents: Mapping[str, str] | None = None) -> list[Line]:
@@ -73,13 +80,15 @@ def lines(finished: Sequence[Finished], documents: Mapping[str, str] | None = No
         documents: id -> text of the test documents, for the copies; without it, or where one is missing, there are none.
 
     Raises:
-        LabError: nothing to compare, or runs that must not be compared, with every reason.
+        LabError: nothing to compare, runs that must not be compared, with every reason, or predictions that are lost.
     """
     if not finished:
         raise LabError("No finished run to compare: run at least notebook 01 first (`lab run --only 01`).")
     if reasons := unlike(finished):
         raise LabError(f"These runs cannot be compared: {'; '.join(reasons)}. Run them again with one recipe.")
     items = finished[0].predictions
+    if not items:
+        raise LabError(f"There are no predictions of {finished[0].method}: its predictions.jsonl is empty. Run it again.")
     for run in finished:
         if [p.id for p in run.predictions] != [p.id for p in items]:
             raise LabError(f"The predictions of {run.method} are not for the documents of {finished[0].method}: run it again.")
@@ -111,22 +120,17 @@ def _leave_one_out(items, documents: Mapping[str, str] | None) -> list[dict]:
         for i, reference in enumerate(item.references):
             others = item.references[:i] + item.references[i + 1 :]
             rows += metrics.score([_Candidate(item.id, reference, others)], documents)
-        result.append({"id": item.id} | {key: _mean(row[key] for row in rows) for key in rows[0] if key != "id"})
+        result.append({"id": item.id} | {key: companions.mean(row[key] for row in rows) for key in rows[0] if key != "id"})
     return result
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def differences(systems: Sequence[Line]) -> list[Difference]:
+    """Every pair of runs, later minus earlier, in ROUGE-1 over the same documents."""
+    return _compared([(later, earlier) for earlier, later in combinations([s for s in systems if s.run], 2)])
 
 
-def differences(systems: Sequence[Line], metric: str = "rouge1") -> list[Difference]:
-    """Every pair of runs, later minus earlier, over the same documents."""
-    return _compared([(later, earlier) for earlier, later in combinations([s for s in systems if s.run], 2)], metric)
-
-
-def _compared(pairs: Sequence[tuple[Line, Line]], metric: str) -> list[Difference]:
-    values = [_shared(ours, theirs, metric) for ours, theirs in pairs]
+def _compared(pairs: Sequence[tuple[Line, Line]]) -> list[Difference]:
+    values = [(ours.values("rouge1"), theirs.values("rouge1")) for ours, theirs in pairs]
     raw = [permutation_test(ours, theirs) for ours, theirs in values]
     found = []
     for (ours, theirs), (a, b), p, p_holm in zip(pairs, values, raw, holm(raw), strict=True):
@@ -145,12 +149,6 @@ def _compared(pairs: Sequence[tuple[Line, Line]], metric: str) -> list[Differenc
             )
         )
     return found
-
-
-def _shared(ours: Line, theirs: Line, metric: str) -> tuple[list[float], list[float]]:
-    """The values of both on the documents that the measure applies to in both."""
-    both = [(x[metric], y[metric]) for x, y in zip(ours.rows, theirs.rows, strict=True) if x[metric] is not None and y[metric] is not None]
-    return [x for x, _ in both], [y for _, y in both]
 
 
 def table(systems: Sequence[Line]) -> list[dict]:
@@ -217,18 +215,15 @@ def findings(systems: Sequence[Line]) -> list[str]:
     copies = [s for s in systems if s.name in baselines.LINES]
     bars = [max(copies, key=_mean_rouge1)] if copies else []
     bars += [s for s in systems if s.name == HUMAN]
-    for bar, difference in zip(bars, _compared([(best, bar) for bar in bars], "rouge1"), strict=True):
-        i = difference.interval
-        verdict = ("above" if i.mean > 0 else "below") if difference.detected else "not detectably different from"
+    for bar, difference in zip(bars, _compared([(best, bar) for bar in bars]), strict=True):
+        mean = difference.interval.mean
+        verdict = ("above" if mean > 0 else "below") if difference.detected else "not detectably different from"
         what = f"the best copy of the document, '{bar.name}'" if bar in copies else f"the line '{bar.name}'"
-        said.append(
-            f"The highest mean, {best.name}, is {verdict} {what} "
-            f"({i.mean:+.1f} points of ROUGE-1, 95% interval {i.low:+.1f} to {i.high:+.1f}, n = {len(bar.rows)})."
-        )
+        said.append(f"The highest mean, {best.name}, is {verdict} {what} ({mean:+.1f} points of ROUGE-1, {difference.numbers()}).")
     config = ran[0].run.record["config"]["recipe"]
     seen = contamination.note(config.get("model", {}).get("source", ""), config.get("data", {}).get("source", ""))
     return said + ([seen] if seen else [])
 
 
 def _mean_rouge1(system: Line) -> float:
-    return _mean(system.values("rouge1"))
+    return fmean(system.values("rouge1"))

@@ -330,6 +330,15 @@ def changed(section: Section, **changes: Any) -> Section:
     return _build(type(section), section.model_dump() | changes, type(section).__name__.lower())
 
 
+def recorded(values: dict) -> Settings:
+    """The settings that a run's record keeps.
+
+    Raises:
+        LabError: another version of the lab wrote them, and this one does not know them.
+    """
+    return _build(Settings, values, "the run's record, of another version")
+
+
 def did_you_mean(word: str, known) -> str:
     """ ", did you mean 'rank'?" when something known is close, else nothing."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)

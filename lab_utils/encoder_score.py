@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 from lab_utils import environment
 from lab_utils.batching import pad_right
+from lab_utils.companions import Scored
 from lab_utils.errors import LabError, without_folders
 
 MOST_TOKENS = 512
-
-
-class Scored(Protocol):
-    """Anything with a prediction and its references."""
-
-    prediction: str
-    references: Sequence[str]
 
 
 def score(predictions: Sequence[Scored], encoder: str, layer: int | None = None, batch_size: int = 32) -> list[float]:

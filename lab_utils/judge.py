@@ -6,7 +6,7 @@ Against the first, each pair is shown in both orders and only a choice that surv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lab_utils import blind, config, environment, models, runs
@@ -48,14 +48,8 @@ def run(run_dir: str | Path, documents: Mapping[str, str] | None, recipe: str, c
     environment.say(f"{session.rater}: {len(todo)} pairs judged in both orders, in ratings/{session.path.name}.")
 
 
-def judge(model, base: Base, pairs: Sequence[Task]) -> list[str]:
-    """For each pair `A`, `B`, or `tie` where the choice went with the order and not with the summary."""
-    lean = leaning(model, base)
-    return [choose(pair, lean) for pair in pairs]
-
-
 def choose(pair: Task, lean: Leaning) -> str:
-    """`A` or `B` where both orders agree, else `tie`.
+    """`A` or `B` where both orders agree, else `tie`: the choice went with the order and not with the summary.
 
     Args:
         lean: how much the judge leans to the first of two summaries of a document; below zero to the second.

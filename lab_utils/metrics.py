@@ -9,17 +9,16 @@ from typing import Literal, Protocol
 
 from lab_utils import companions
 from lab_utils.significance import RESAMPLES, bootstrap
-from lab_utils.texts import split_sentences
+from lab_utils.texts import split_sentences, stemmer
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+MEASURES = (*ROUGE, *(f"best_{name}" for name in ROUGE))  # by the protocol, and with the best reference
 
 
-class Scored(Protocol):
+class Scored(companions.Scored, Protocol):
     """Anything with an id, a prediction and its references."""
 
     id: str
-    prediction: str
-    references: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,18 @@ PROTOCOL = RougeProtocol()
 
 
 @cache
-def _scorer(stemmer: bool):
-    from nltk.stem.porter import PorterStemmer
+def _scorer(stemmed: bool):
     from rouge_score import tokenize
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import Tokenizer
 
     class Remembering(Tokenizer):
-        """rouge-score's own tokens; a word's stem is computed once, which is most of the time otherwise."""
+        """rouge-score's own tokens, with a stemmer that remembers."""
 
-        stem = staticmethod(cache(PorterStemmer().stem))
+        stem = staticmethod(stemmer())
 
         def tokenize(self, text):
-            return tokenize.tokenize(text, self if stemmer else None)
+            return tokenize.tokenize(text, self if stemmed else None)
 
     return RougeScorer(list(ROUGE), tokenizer=Remembering())
 
@@ -107,7 +105,7 @@ def summarize(rows: Sequence[dict], protocol: RougeProtocol = PROTOCOL) -> dict:
     `companions` holds those that apply to at least one document, each with the number of documents it applies to.
     """
     result = {"protocol": protocol.describe(), "n": len(rows)}
-    for name in [*ROUGE, *(f"best_{name}" for name in ROUGE)]:
+    for name in MEASURES:
         result[name] = asdict(bootstrap([row[name] for row in rows]))
     result["companions"] = {}
     for name in [key for key in rows[0] if key != "id" and key not in result]:

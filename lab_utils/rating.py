@@ -17,6 +17,7 @@ from lab_utils import significance
 from lab_utils.blind import REFERENCE, texts_of
 from lab_utils.comparison import LEVEL, Line
 from lab_utils.sheets import ERRORS, SCALES, TIE, Row, key, read
+from lab_utils.texts import capitalized
 
 OVERALL = "mean of the four"
 LOW_ALPHA = 0.4  # agreement below it: mend the guideline before trusting the marks
@@ -49,7 +50,7 @@ def agreement(answers: Mapping[object, Mapping[str, object]], level: str) -> Agr
     return Agreement(float(krippendorff.alpha(value_counts=counts, value_domain=list(codes), level_of_measurement=level)), len(shared))
 
 
-def results(run_dir: str | Path, systems: Sequence[Line], seed: int = 0) -> dict | None:
+def results(run_dir: str | Path, systems: Sequence[Line]) -> dict | None:
     """What the raters said of each system, how far they agree, and how that goes with ROUGE-1; None where nobody has rated.
 
     `raters`, `summaries`, `documents`; `scores` (system -> scale -> mean, low, high, n), `errors` (system -> n, share, types),
@@ -79,12 +80,12 @@ def results(run_dir: str | Path, systems: Sequence[Line], seed: int = 0) -> dict
         "raters": sorted({row.rater for row in [*rates, *choices]}),
         "summaries": len({row.item for row in rates}),
         "documents": len({owners[row.item][0][0] for row in [*rates, *choices]}),
-        "scores": {name: {scale: _interval(values[name, scale], seed) for scale in (*SCALES, OVERALL)} for name in texts},
-        "errors": {name: _error_shares(rates, owners, name, seed) for name in texts},
-        "differences": _differences(values, names, seed),
+        "scores": {name: {scale: _interval(values[name, scale]) for scale in (*SCALES, OVERALL)} for name in texts},
+        "errors": {name: _error_shares(rates, owners, name) for name in texts},
+        "differences": _differences(values, names),
         "choices": _preferences(choices, owners, names),
         "agreement": _agreements(rates),
-        "correlations": {scale: _correlation(values, runs, scale, seed) for scale in (*SCALES, OVERALL)},
+        "correlations": {scale: _correlation(values, runs, scale) for scale in (*SCALES, OVERALL)},
         "judges": _judges([row for row in known if row.by_model and row.preferred], choices, owners, names),
         "notes": ratings.notes + _strangers(ratings.rows, known),
     }
@@ -113,13 +114,13 @@ def _per_document(rates: Iterable[Row], owners) -> dict[tuple[str, str], dict[st
     return defaultdict(dict, means)
 
 
-def _interval(by_document: Mapping[str, float], seed: int) -> dict | None:
+def _interval(by_document: Mapping[str, float]) -> dict | None:
     if not by_document:
         return None
-    return asdict(significance.bootstrap(list(by_document.values()), seed)) | {"n": len(by_document)}
+    return asdict(significance.bootstrap(list(by_document.values()))) | {"n": len(by_document)}
 
 
-def _error_shares(rates: Iterable[Row], owners, name: str, seed: int) -> dict:
+def _error_shares(rates: Iterable[Row], owners, name: str) -> dict:
     """`n` documents; `types`: share of each kind; `share`: with any error, and its interval. A document's share is that of its raters."""
     named = defaultdict(list)
     for row in rates:
@@ -129,10 +130,10 @@ def _error_shares(rates: Iterable[Row], owners, name: str, seed: int) -> dict:
                     named[i].append(row.error)
     types = {kind: fmean(fmean(e == kind for e in given) for given in named.values()) if named else None for kind in ERRORS}
     anything = {i: fmean(e != "none" for e in given) for i, given in named.items()}
-    return {"n": len(named), "types": types, "share": _interval(anything, seed)}
+    return {"n": len(named), "types": types, "share": _interval(anything)}
 
 
-def _differences(values, names: Sequence[str], seed: int) -> list[dict]:
+def _differences(values, names: Sequence[str]) -> list[dict]:
     """Later method minus earlier, in the mean of the four scales, over the documents rated for both, with the p of a paired permutation
     test after Holm's correction over the pairs."""
     found = []
@@ -140,10 +141,8 @@ def _differences(values, names: Sequence[str], seed: int) -> list[dict]:
         a, b = values[later, OVERALL], values[earlier, OVERALL]
         if both := [i for i in a if i in b]:
             ours, theirs = [a[i] for i in both], [b[i] for i in both]
-            gap = asdict(significance.paired_difference(ours, theirs, seed))
-            found.append(
-                {"pair": f"{later} against {earlier}", "n": len(both), **gap, "p": significance.permutation_test(ours, theirs, seed)}
-            )
+            gap = asdict(significance.paired_difference(ours, theirs))
+            found.append({"pair": f"{later} against {earlier}", "n": len(both), **gap, "p": significance.permutation_test(ours, theirs)})
     return _corrected(found)
 
 
@@ -189,14 +188,14 @@ def _agreements(rates: Sequence[Row]) -> dict[str, dict]:
     return found
 
 
-def _correlation(values, runs: Mapping[str, Line], scale: str, seed: int) -> dict | None:
+def _correlation(values, runs: Mapping[str, Line], scale: str) -> dict | None:
     """Spearman's rho of ROUGE-1 and the mean human score over (document, method), resampled by document; None where it has no value."""
     rouge = {(name, row["id"]): row["rouge1"] for name, line in runs.items() for row in line.rows}
     points = [(i, rouge[name, i], mark) for name in runs for i, mark in values[name, scale].items() if rouge.get((name, i)) is not None]
     if not points:
         return None
     groups, x, y = (list(column) for column in zip(*points, strict=True))
-    rho = significance.correlation(x, y, groups, seed) if len(set(groups)) >= FEWEST else None
+    rho = significance.correlation(x, y, groups) if len(set(groups)) >= FEWEST else None
     return rho and {"rho": rho.mean, "low": rho.low, "high": rho.high, "n": len(points)}
 
 
@@ -254,7 +253,7 @@ def _difference_sentences(gaps: Sequence[dict]) -> list[str]:
         numbers = f"{gap['mean']:+.1f} [{gap['low']:+.1f}, {gap['high']:+.1f}]"
         if gap["p"] < LEVEL and (gap["low"] > 0 or gap["high"] < 0):
             verdict = f"rated {'higher' if gap['mean'] > 0 else 'lower'}, {numbers} on {_count(gap['n'], 'document')}"
-            said.append(f"{_capital(gap['pair'])}: {verdict}, p = {gap['p']:.2g} after Holm's correction.")
+            said.append(f"{capitalized(gap['pair'])}: {verdict}, p = {gap['p']:.2g} after Holm's correction.")
         else:
             open_pairs.append(f"{gap['pair']} {numbers}")
     return said + ([f"No detectable difference in the marks: {'; '.join(open_pairs)}."] if open_pairs else [])
@@ -269,7 +268,9 @@ def _choice_sentences(choices: Sequence[dict]) -> list[str]:
         votes = f"{choice['wins']} of {_count(n, 'choice')} on {_count(choice['documents'], 'document')}{ties}"
         if choice["p"] < LEVEL:
             how = "preferred" if choice["wins"] > choice["losses"] else "the other one is preferred"
-            said.append(f"{_capital(choice['pair'])}: {how}, {votes}, p = {choice['p']:.2g} (sign test over documents, Holm's correction).")
+            said.append(
+                f"{capitalized(choice['pair'])}: {how}, {votes}, p = {choice['p']:.2g} (sign test over documents, Holm's correction)."
+            )
         else:
             open_pairs.append(f"{choice['pair']} {votes}")
     return said + ([f"No detectable preference (sign test over documents): {'; '.join(open_pairs)}."] if open_pairs else [])
@@ -284,7 +285,8 @@ def _correlation_sentences(correlations: Mapping[str, dict]) -> list[str]:
         else:
             sign = "positive" if rho["rho"] > 0 else "negative"
             said.append(
-                f"ROUGE-1 and {scale}: a {sign} correlation, Spearman's rho {numbers} over {_count(rho['n'], 'summary', 'summaries')}."
+                f"ROUGE-1 and {scale}: a {sign} correlation, Spearman's rho {numbers} over {_count(rho['n'], 'summary', 'summaries')} "
+                "of all methods together; it may come from differences between methods alone."
             )
     return said + ([f"No detectable correlation of ROUGE-1 (Spearman's rho) with {'; '.join(unclear)}."] if unclear else [])
 
@@ -297,8 +299,9 @@ def _agreement_sentences(agreements: Mapping[str, dict]) -> list[str]:
         said.append(f"Agreement between raters (Krippendorff's alpha; 1 is perfect, 0 is chance): {listed}.")
     if low := [column for column, alpha in known.items() if alpha < LOW_ALPHA]:
         said.append(
-            f"Alpha is below {LOW_ALPHA} for {', '.join(low)}: the raters do not mean the same by it, and the guideline needs work "
-            "before these marks are used. Talk about the items you differ on, write down the rule, and rate others."
+            f"Alpha is below {LOW_ALPHA} for {', '.join(low)}: these marks are not reliable enough to use. Perhaps the raters do not mean "
+            "the same by it, and the guideline needs work; perhaps the summaries hardly differ in it. Talk about the items you differ on, "
+            "write down the rule, and rate others."
         )
     by_reason = defaultdict(list)
     for column, a in agreements.items():
@@ -317,7 +320,3 @@ def _judge_sentence(judge: str, found: dict) -> str:
 
 def _count(n: int, one: str, many: str | None = None) -> str:
     return f"{n} {one if n == 1 else many or one + 's'}"
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

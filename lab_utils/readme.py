@@ -29,8 +29,9 @@ def keep(run_dir: str | Path, recipe: str, data_dir: str | None = None) -> None:
             if (run.folder / name).is_file():
                 shutil.copy(run.folder / name, target / run.method / name)
     lines = comparison.lines(finished, {e.id: e.document for e in cli.test_examples(run_dir, data_dir) or []} or None)
-    measures = [*metrics.ROUGE, *(f"best_{name}" for name in metrics.ROUGE)]
-    scores = {line.name: [{"id": row["id"], **{key: round(row[key], 4) for key in measures}} for row in line.rows] for line in lines}
+    scores = {
+        line.name: [{"id": row["id"], **{key: round(row[key], 4) for key in metrics.MEASURES}} for row in line.rows] for line in lines
+    }
     kept = {"references": max(len(p.references) for p in finished[0].predictions), "lines": scores}
     runs.write_text(target / "scores.json", json.dumps(kept) + "\n")
 

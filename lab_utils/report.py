@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from textwrap import shorten
 
-from lab_utils import analysis, companions, comparison, metrics, plots, rating, runs
+from lab_utils import analysis, companions, comparison, encoder_score, metrics, plots, rating, runs
 from lab_utils.data import Example
 from lab_utils.significance import bootstrap
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
-SCORED = ("ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "ROUGE-1, best reference")  # columns of the table that are no costs
 LEVELS = (0.04, 0.1, 0.2)  # shares of a summary from which on a turn is marked lightly, clearly, strongly
 _UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # not allowed in a page, or not writable
 
@@ -33,27 +33,33 @@ class Material:
     flags: dict[str, list[list[analysis.Flag]]]
 
 
-def build(run_dir: str | Path, test: Sequence[Example] | None = None) -> dict:
+def build(run_dir: str | Path, test: Sequence[Example] | None = None, encoder: str | None = None) -> dict:
     """Everything that the page says in numbers and sentences, as plain data: `lab report --json` prints it.
 
-    Texts of data and models are not in it, only ids; nor is anything that a run's records do not hold.
+    Texts of data and models are not in it, only ids; numbers that are not finite are None, since JSON has no word for them.
 
     Args:
         test: the test examples, for copies such as lead-3, flags and slices; without them these are None or left out.
+        encoder: folder or hub id of a text encoder, for BERTScore; without it there is none.
 
     Raises:
-        LabError: no finished run, or runs that must not be compared.
+        LabError: no finished run, runs that must not be compared, or no such encoder.
     """
-    return _facts(Path(run_dir), _material(run_dir, test))
+    return _facts(Path(run_dir), _material(run_dir, test), encoder)
 
 
 def write(run_dir: str | Path, test: Sequence[Example] | None = None) -> Path:
     """Writes report.html beside the records and returns its path."""
+    return make(run_dir, test)[0]
+
+
+def make(run_dir: str | Path, test: Sequence[Example] | None = None, encoder: str | None = None) -> tuple[Path, dict]:
+    """What `write` and `build` return, computed once."""
     material = _material(run_dir, test)
-    facts = _facts(Path(run_dir), material)
+    facts = _facts(Path(run_dir), material, encoder)
     path = Path(run_dir) / "report.html"
     runs.write_text(path, _page(facts, figures(material.systems), _texts(material)))
-    return path
+    return path, facts
 
 
 def figures(systems: Sequence[comparison.Line]) -> dict[str, plots.Picture]:
@@ -91,16 +97,18 @@ def _material(run_dir: str | Path, test: Sequence[Example] | None) -> Material:
     return Material(finished, systems, examples, flags)
 
 
-def _facts(run_dir: Path, material: Material) -> dict:
+def _facts(run_dir: Path, material: Material, encoder: str | None) -> dict:
     finished, systems = material.finished, material.systems
     ran = [s.name for s in systems if s.run]
     records, examples = [run.record for run in finished], _examples(material)
     counts = {kind: {name: sum(kind in e["flags"][name] for e in examples) for name in ran} for kind in analysis.KINDS}
-    return {
+    found = {
         "n": len(finished[0].predictions),
         "findings": comparison.findings(systems),
         "table": comparison.table(systems),
-        "systems": [_system(line) for line in systems],
+        "systems": [_system(line, encoder) for line in systems],
+        "signatures": _signatures(systems, encoder),
+        "left_out": companions.meteor_missing(),
         "differences": [_difference(d) for d in comparison.differences(systems)],
         "ledger": comparison.ledger(finished) if all("rouge1" in record["metrics"] for record in records) else None,
         "curves": _curves(finished),
@@ -113,6 +121,7 @@ def _facts(run_dir: Path, material: Material) -> dict:
         "settings": _settings(records),
         "runs": records,
     }
+    return _finite(found)
 
 
 def _difference(d: comparison.Difference) -> dict:
@@ -147,12 +156,23 @@ def _plain_interval(row: dict) -> dict:
     return {key: value for key, value in row.items() if key != "interval"} | ends
 
 
-def _system(line: comparison.Line) -> dict:
+def _system(line: comparison.Line, encoder: str | None) -> dict:
     summary = metrics.summarize(line.rows)
     scores = {name: value for name, value in summary.items() if isinstance(value, dict) and "mean" in value}
-    corpus = line.run.record["metrics"].get("corpus", {}) if line.run else {}
-    whole = {name: {"mean": found["score"], "low": found["low"], "high": found["high"]} for name, found in corpus.items()}
-    return {"name": line.name, "method": line.run and line.run.method, "scores": scores, "companions": summary["companions"] | whole}
+    beside = summary["companions"]
+    if line.run:
+        corpus = companions.corpus(line.run.predictions)
+        beside |= {name: {"mean": found["score"], "low": found["low"], "high": found["high"]} for name, found in corpus.items()}
+        if encoder:
+            beside["bertscore"] = asdict(bootstrap(encoder_score.score(line.run.predictions, encoder)))
+    return {"name": line.name, "method": line.run and line.run.method, "scores": scores, "companions": beside}
+
+
+def _signatures(systems: Sequence[comparison.Line], encoder: str | None) -> dict[str, str]:
+    """How the measures of the test set as a whole were taken."""
+    run = next(line.run for line in systems if line.run)
+    found = {name: measured["signature"] for name, measured in companions.corpus(run.predictions).items()}
+    return found | ({"bertscore": f"last layer of {Path(encoder).name}, F1, best reference, no rescaling"} if encoder else {})
 
 
 def _curves(finished: Sequence[runs.Finished]) -> dict[str, list[dict]]:
@@ -164,8 +184,13 @@ def _curves(finished: Sequence[runs.Finished]) -> dict[str, list[dict]]:
     }
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _finite(value):
+    """Plain data, or a part of it, with None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _examples(material: Material) -> list[dict]:
@@ -204,7 +229,7 @@ def _notes(finished: Sequence[runs.Finished], systems: Sequence[comparison.Line]
         said += run.record["data"].get("notes", []) + run.record["config"]["recipe"].get("notes", [])
     for line in systems:
         recorded = line.run.record["metrics"].get("rouge1") if line.run else None
-        again = bootstrap(line.values("rouge1"), resamples=1).mean
+        again = fmean(line.values("rouge1"))
         if recorded and abs(recorded["mean"] - again) > 0.05:
             said.append(
                 f"The record of {line.name} says {recorded['mean']:.1f} ROUGE-1; its predictions give {again:.1f}, which stands here. "
@@ -236,11 +261,11 @@ def _page(facts: dict, pictures: Mapping[str, plots.Picture], texts: Sequence[di
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible)
-    environment.filters |= {"sha256": _sha256, "p_value": _p_value, "plain": _plain, "data_uri": _data_uri}
+    environment.filters |= {"sha256": _sha256, "p_value": comparison.p_text, "plain": _plain, "data_uri": _data_uri}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         facts=facts, record=facts["runs"][0], recipe=facts["runs"][0]["config"]["recipe"], pictures=pictures, texts=texts,
-        names=plots.METHOD_NAMES, kinds=analysis.KINDS, labels=companions.LABELS, meanings=companions.MEANINGS, scored=SCORED,
+        names=plots.METHOD_NAMES, kinds=analysis.KINDS, labels=companions.LABELS, meanings=companions.MEANINGS, costs=comparison.COSTS,
         ran=[s["name"] for s in facts["systems"] if s["method"]], measures=_decimals(facts["systems"]), steps=_steps(facts["curves"]),
     )  # fmt: skip
 
@@ -278,10 +303,6 @@ def _sha256(text: str) -> str:
 
 def _data_uri(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _plain(value: object) -> str:

@@ -39,5 +39,4 @@ class Rouge(evaluate.Metric):
             for number, (prediction, given) in enumerate(zip(predictions, references, strict=True))
         ]
         rows = metrics.score(items, protocol=metrics.RougeProtocol(**protocol))
-        names = [*metrics.ROUGE, *(f"best_{name}" for name in metrics.ROUGE)]
-        return {name: sum(row[name] for row in rows) / len(rows) for name in names}
+        return {name: sum(row[name] for row in rows) / len(rows) for name in metrics.MEASURES}

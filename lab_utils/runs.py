@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lab_utils import environment
-from lab_utils.config import METHODS, Settings, changed
+from lab_utils.config import METHODS, Settings, changed, recorded
 from lab_utils.errors import LabError, without_folders
 from lab_utils.generation import Prediction
 
@@ -112,9 +112,9 @@ class Finished:
             model_dir: the base's folder, where it was a local one, or another to take in its place.
 
         Raises:
-            LabError: the base was a local one, and its place is not given.
+            LabError: the base was a local one, and its place is not given; or the record is of another version.
         """
-        settings = Settings.model_validate(self.record["config"])
+        settings = recorded(self.record["config"])
         if model_dir is None and self.base_is_local:
             kind, kept = self.record["model"]["source"], settings.recipe.model.source
             raise LabError(f"This run's base was a {kind}, '{kept}', whose place the record does not keep: give it with --model-dir.")

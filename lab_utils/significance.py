@@ -27,6 +27,10 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
+    def signed(self) -> str:
+        """As a difference is written, with its sign."""
+        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
 
 _LABEL = re.compile(r"\s*([^\s:][^:]{0,39}):(?:\s|$)")
 _NAME_PART = re.compile(r"#\w+#|[^\W_][\w']*|[^\w\s]|\n")
@@ -24,6 +24,24 @@ def units(document: str) -> list[str]:
 def words(text: str) -> list[str]:
     """Lower-cased words; a tag such as `#Person1#` is one."""
     return re.findall(r"#\w+#|\w+(?:['’]\w+)*", text.lower())
+
+
+def ngrams(items: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """All sequences of `size` items that follow each other, in order."""
+    return list(zip(*(items[start:] for start in range(size)), strict=False))
+
+
+@cache
+def stemmer() -> Callable[[str], str]:
+    """Porter's stemmer (nltk); a word's stem is computed once, which is most of the time otherwise."""
+    from nltk.stem.porter import PorterStemmer
+
+    return cache(PorterStemmer().stem)
+
+
+def capitalized(text: str) -> str:
+    """The text with its first letter large, to begin a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 _ORDINARY = frozenset(

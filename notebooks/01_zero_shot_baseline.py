@@ -93,7 +93,7 @@ story = corpus.test[0]
 print(story.document)
 
 # %% [markdown]
-# Here is what people made of it: the **references**. Some data sets have one for each document, some have several, by different writers. Compare them
+# Here is what its writers made of it: the **references**. Some data sets have one for each document, some have several, by different writers. Compare them
 # with yours: the facts, then the words.
 #
 # **Predict:** if we count shared words, how similar are two texts about one document? 100 would be the same words, 0 none in common.

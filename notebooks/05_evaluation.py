@@ -16,7 +16,7 @@
 # | **You will** | read the records of notebooks 1 to 4, recompute their scores, compare the methods pair by pair, look for errors that no score shows, rate summaries blind, and write a report |
 # | **You will learn** | when runs may be compared, what a protocol does to a number, what intervals and tests can and cannot say, how few examples mislead |
 # | **You need** | finished records in the run directory; nothing is trained here |
-# | **Time** | about a minute, and an hour if you rate summaries with your class |
+# | **Time** | about a minute, and a lesson if you rate summaries with your class |
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -48,7 +48,7 @@ test_examples = None
 few = 10  # how many documents a hasty evaluation would use
 many = 100  # and a better one
 rater = ""  # your name opens the rating form near the end
-rated_documents = 20  # how many documents it shows
+rated_documents = 5  # how many documents it shows
 
 # %%
 from itertools import combinations
@@ -68,14 +68,15 @@ settings = config.resolve(
 corpus = corpora.load(settings.recipe.data)
 documents = {e.id: e.document for e in corpus.test}
 finished = runs.read_all(run_dir)
-comparison.lines(finished[:1])  # says so where there is nothing yet
+comparison.lines(finished[:1])  # stops here, with the reason, where no run has finished
 print("finished:", ", ".join(run.method for run in finished))
 
 # %% [markdown]
 # ## May these runs be compared?
 #
-# Only if everything but the method is the same: the base model, the test set, the prompt, the decoding. Each record carries a **fingerprint** of its
-# base and of its test set. `runs.unlike` lists every difference. An empty list means: go on.
+# Only if they answered the same question: same base model, test set, prompt and length limits. (Decoding is greedy in every run.) Each record carries a
+# **fingerprint**, a hash, of its base and of its test set. `runs.unlike` lists what differs; an empty list means: go on. It does not ask whether the methods saw
+# equally many documents or were tuned with equal care. That stands in the records, and the report shows it.
 #
 # Then we pretend that the last run used another prompt. **Predict** what the check says.
 
@@ -96,8 +97,9 @@ except Exception as refusal:
 # %% [markdown]
 # ## Recompute before you believe
 #
-# A record claims a score. The predictions beside it must give the same score again. If they do not, somebody changed one of them. `Rouge` is this lab's
-# measure as an `evaluate` metric; the one that `evaluate` downloads has no stemmer by default and returns the median of random draws.
+# A record claims a score. The predictions beside it must give the same score again. If they do not, one of the two files was changed, or scored by another
+# protocol. `Rouge` is this lab's measure in the form of `evaluate`, Hugging Face's library of metrics. The ROUGE that `evaluate` itself downloads has no
+# stemmer by default, and returns a median of random resamples, so the same summaries can get slightly different numbers.
 
 # %%
 from lab_utils.rouge import Rouge
@@ -121,16 +123,17 @@ print("\nprotocol:", metrics.PROTOCOL)
 
 # %%
 systems = comparison.lines(finished, documents)
-trained = [s for s in systems if s.run]
+methods = [s for s in systems if s.run]
 pd.DataFrame(comparison.table(systems)).fillna("").set_index("system")
 
 # %% [markdown]
 # ## What the protocol does
 #
-# A ROUGE number depends on choices that have nothing to do with the model. The **stemmer** makes "paid" and "pays" less different. With several
-# **references** you may take the mean, the best, or just the first. **Sentences** matter for ROUGE-Lsum alone: split, each finds its match anywhere.
+# A ROUGE number depends on choices that have nothing to do with the model. The **stemmer** cuts endings off: "pays" and "paying"
+# both become "pay". With several **references** you may take the mean, the best, or just the first. **ROUGE-Lsum** is ROUGE-L sentence by sentence: a
+# sentence of the reference may find its words in any sentence of the summary. If the text is not split into sentences, it is ROUGE-L.
 #
-# We score the *same* summaries six times. **Predict:** which choice moves the number most?
+# We score the *same* summaries six times. **Predict:** which choice moves a number furthest from its "this lab" column?
 
 # %%
 Protocol = metrics.RougeProtocol
@@ -148,7 +151,7 @@ def mean_score(run, measure, protocol):
     return np.mean([row[measure] for row in metrics.score(run.predictions, protocol=protocol)])
 
 
-scored = {label: {s.name: mean_score(s.run, *choice) for s in trained} for label, choice in choices.items()}
+scored = {label: {s.name: mean_score(s.run, *choice) for s in methods} for label, choice in choices.items()}
 pd.DataFrame(scored).round(1)
 
 # %% [markdown]
@@ -159,10 +162,10 @@ pd.DataFrame(scored).round(1)
 # Draw as many documents as there are, with replacement. Take the mean. Do it 10,000 times. The middle 95% of these means is the interval. It says how
 # much the mean would move with another draw of documents.
 #
-# **Predict:** how wide is it, in points?
+# We do it for the last method of the table. **Predict:** how close will it come to the interval there? What would change with 100 draws in place of 10,000?
 
 # %%
-values = np.array(trained[-1].values("rouge1"))
+values = np.array(methods[-1].values("rouge1"))
 rng = np.random.default_rng(seed)
 means = [rng.choice(values, len(values)).mean() for _ in range(10_000)]
 low, high = np.percentile(means, [2.5, 97.5])
@@ -170,22 +173,24 @@ print(f"by hand: {values.mean():.1f} [{low:.1f}, {high:.1f}], {high - low:.1f} p
 print("library:", significance.bootstrap(values, seed))
 
 # %% [markdown]
-# The two agree up to the luck of the draw. How many documents would make it narrow? We draw test sets of many sizes from ours.
+# The two agree up to the luck of the draw. How many documents would make the interval narrow? We draw test sets of other sizes from ours; sizes above ours
+# look ahead, as if our documents stood for all.
 #
 # **Predict:** what do four times as many documents do to the width?
 
 # %%
-sizes = [5, 10, 20, 50, 100, 200, 500]
+sizes = [5, 20, 80, 320]
 halves = significance.half_widths(values, sizes, seed)
 said = ", ".join(f"{half:.1f} points at {size}" for size, half in zip(sizes, halves, strict=True))
-curve = {trained[-1].name: (sizes, halves)}
+print(said)
+curve = {methods[-1].name: (sizes, halves)}
 plots.lines(curve, "test documents", "plus or minus, points", f"Half of the 95% interval, by test documents: {said}.")
 
 # %% [markdown]
 # ## Pair by pair
 #
-# Some intervals overlap. Does that mean there is no difference? Not yet. Some documents are hard for every method and some easy. That spread is in both
-# intervals, and it cancels when we subtract **on the same document** first.
+# Where two intervals overlap, is there no difference? We cannot say yet. Some documents are hard for every method and some easy. That spread is in both
+# intervals, and much of it cancels when we subtract **on the same document** first.
 #
 # We take the two methods whose means lie closest. **Predict:** is the interval of their difference wider or narrower than those of the two scores?
 
@@ -194,22 +199,25 @@ def gap(pair):
     return abs(np.mean(pair[0].values("rouge1")) - np.mean(pair[1].values("rouge1")))
 
 
-earlier, later = min(combinations(trained, 2), key=gap, default=(trained[0], trained[0]))
+earlier, later = min(combinations(methods, 2), key=gap, default=(methods[0], methods[0]))
+if later is earlier:
+    print("One method alone: the pair below is that method with itself.")
 ours, theirs = later.values("rouge1"), earlier.values("rouge1")
 gaps = np.array(ours) - np.array(theirs)
 one, two = significance.bootstrap(ours, seed), significance.bootstrap(theirs, seed)
 together = significance.paired_difference(ours, theirs, seed)
 print(f"{later.name} {one}, {earlier.name} {two}")
 print(f"{later.name} minus {earlier.name}: {together}, higher on {np.mean(gaps > 0):.0%} of the documents")
-apart = np.hypot(one.high - one.low, two.high - two.low)
-print(f"width {apart:.1f} if the documents were not the same, {together.high - together.low:.1f} as pairs")
+wide, also_wide, narrow = (i.high - i.low for i in (one, two, together))
+print(f"widths: {wide:.1f} and {also_wide:.1f} alone, {narrow:.1f} for the difference of pairs")
+print(f"{np.hypot(wide, also_wide):.1f} for the difference, had each method summarized other documents")
 
 # %% [markdown]
 # ## A test by hand
 #
-# Suppose the two methods were equally good. Then it would be chance which of them got which score on a document, and every gap could as well have the
-# other **sign**. So flip signs at random, many times, and count how often the mean gap comes out as large as ours. That share is the **p value** of a
-# permutation test. **Predict:** is it below 0.05 for our two methods?
+# Suppose it made no difference which method wrote which summary. Then we could swap the two names on any document, and its gap would change its **sign**.
+# So flip signs at random, many times, and count how often the mean gap is at least as far from zero as ours. That share is the **p value** of a permutation
+# test. (Our own result counts as one of the flips: hence the +1.) **Predict:** is it below 0.05 for our two methods?
 
 # %%
 flips = rng.choice([-1, 1], size=(10_000, len(gaps)))
@@ -218,20 +226,28 @@ print(f"by hand: {(as_large.sum() + 1) / (len(flips) + 1):.4f}")
 print(f"library: {significance.permutation_test(ours, theirs, seed):.4f}")
 
 # %% [markdown]
-# Four methods make six pairs. Test all six at 5%, and in about one class of five, equal methods will seem to differ somewhere. **Holm's correction**
-# raises the p values so that a false alarm *anywhere* in the table stays below 5%.
+# Four methods make six pairs. Imagine four equal methods in many classes: if each class tests all six pairs at 5%, about one class in five finds a
+# "difference" somewhere. **Holm's correction** raises the p values so that the chance of even one such false alarm in the whole table is at most 5%.
 #
-# The last column turns the question round: how large must a true difference be for these documents to show it four times in five?
+# Win/tie/loss counts the documents on which the first-named method scores higher, equal, lower. "Detectable" turns the question round: how large, in points,
+# must a true difference be for these documents to show it four times in five?
 
 # %%
 pairs = comparison.differences(systems)
+
+
+def row(d):
+    counts = f"{d.wins}/{d.ties}/{d.losses}"
+    return [d.interval.signed(), counts, comparison.p_text(d.p), comparison.p_text(d.p_holm), d.detectable and f"{d.detectable:.1f}"]
+
+
 columns = ["difference", "win/tie/loss", "p", "p, Holm", "detectable"]
-rows = {d.name: [str(d.interval), f"{d.wins}/{d.ties}/{d.losses}", d.p, d.p_holm, d.detectable] for d in pairs}
-pd.DataFrame(rows, index=columns).T if rows else "One method alone has no pairs."
+pd.DataFrame({d.name: row(d) for d in pairs}, index=columns).T if pairs else "One method alone has no pairs."
 
 # %% [markdown]
 # Filled and blue: detected, by corrected test and interval. Hollow and grey: **no detectable difference**. That is a result too. It does not say that two
-# methods are equal: a difference smaller than the last column could hide there.
+# methods are equal: every difference inside the interval remains possible. An interval may even leave zero out while its point is hollow, because the test
+# is corrected for many pairs and the interval is not.
 
 # %%
 forest = {d.name: (d.interval.mean, d.interval.low, d.interval.high) for d in pairs}
@@ -241,13 +257,14 @@ plots.intervals(forest, "difference in ROUGE-1 points", True, detected) if fores
 # %% [markdown]
 # ## What a few documents would have said
 #
-# Many tutorials compare methods on the first ten test rows. We can replay that: draw ten documents, rank the methods, repeat. Then draw a hundred, with
-# replacement, since our test set may be smaller.
+# Some tutorials compare methods on the first ten test rows. We can replay that: draw `few` of our documents at random, with replacement, rank the
+# methods, and repeat. Then the same with `many`. **Predict:** how many different rankings will the small draws give? Will the large ones agree on one?
 #
-# **Predict:** how many different rankings will come out?
+# Careful: the replay takes the differences in our documents for the true ones. It shows how often a small test set would have misled us about *them*.
+# Whether there is a difference at all is what the test above asked.
 
 # %%
-names, matrix = [s.name for s in trained], np.array([s.values("rouge1") for s in trained])
+names, matrix = [s.name for s in methods], np.array([s.values("rouge1") for s in methods])
 
 
 def rankings(size, draws=2000):
@@ -261,13 +278,14 @@ table = pd.DataFrame({f"{size} documents": rankings(size) for size in (few, many
 table.sort_values(list(table), ascending=False).style.format("{:.1%}")
 
 # %% [markdown]
-# ## Beside ROUGE
+# ## Measures beside ROUGE
 #
 # ROUGE rewards two things at once: *how* summaries look here (length, tense, how people are named) and *what* they say. Other measures take these
-# apart. Coverage and density tell how much is copied, novel bigrams how much is not. Name and number precision ask whether the summary's names and
-# numbers stand in the document.
+# apart. Coverage and density tell how much is copied, novel bigrams how much is not. Name precision asks whether the summary's names stand in the document,
+# number precision whether its numbers do. The first seven rows are about manner, the last three about matter. A mean leaves out documents that a row does not
+# apply to, such as summaries without a number.
 #
-# **Predict:** which rows did training move most: those of manner, or those of matter?
+# **Predict:** in which rows do trained models come closer to the references (last column, where there is one)?
 
 # %%
 shown = ["words", "length_ratio", "unstopped", "repetition", "coverage", "density", "novel_bigrams",
@@ -281,35 +299,43 @@ meanings.style.set_properties(**{"text-align": "left"})
 # %% [markdown]
 # ## Errors that a score does not show
 #
-# A summary can share most words with its reference and still be false. Simple rules can point at suspects: a number or a name that stands nowhere, or
-# two speakers who seem to have changed places. They are **hints**. Each needs a reader, and a summary without a flag may be wrong all the same.
+# A summary can share most words with its reference and still be false. Simple rules can point at suspects: one that is empty, cut off by the length limit
+# ("unstopped") or caught in a loop ("repeats"); a number or a name that stands neither in the document nor in a reference; two speakers who seem to have
+# changed places. They are **hints**. Each needs a reader, and a summary without a flag may be wrong all the same.
+#
+# **Predict:** which kinds will training remove, and which not?
 
 # %%
 examples = {e.id: e for e in corpus.test}
 flagged = {
-    s.name: [(p, flag) for p in s.run.predictions for flag in analysis.flags(p, examples[p.id])] for s in trained
+    s.name: [(p, flag) for p in s.run.predictions for flag in analysis.flags(p, examples[p.id])] for s in methods
 }
 kinds = {name: [flag.kind for _, flag in found] for name, found in flagged.items()}
 display(pd.DataFrame({name: {kind: found.count(kind) for kind in analysis.KINDS} for name, found in kinds.items()}))
-for p, flag in flagged[trained[-1].name][:4]:
+for p, flag in flagged[methods[-1].name][:4]:
     print(f"{p.id}, {flag.kind}: {flag.detail}\n    {p.prediction}")
 
 # %% [markdown]
 # ## Where in the document does a summary look?
 #
 # For every turn we ask how much of the summary rests on it: which of its words and word pairs come from there. Here is the document on which the last
-# method scores best, with a bar per turn.
+# method scores best, with a bar per turn. This shows where words come from, not what the model attended to; a paraphrase leaves no trace. And is every
+# statement in this best summary true?
 
 # %%
-chosen = examples[trained[-1].run.predictions[analysis.best(trained[-1], 1)[0]].id]
-answer = next(p.prediction for p in trained[-1].run.predictions if p.id == chosen.id)
+chosen = examples[methods[-1].run.predictions[analysis.best(methods[-1], 1)[0]].id]
+answer = next(p.prediction for p in methods[-1].run.predictions if p.id == chosen.id)
 for share, turn in zip(analysis.leaning(answer, chosen.document), texts.units(chosen.document), strict=True):
-    print(f"{'#' * round(30 * share):12.12} {turn}")
-print(f"\n{trained[-1].name}: {answer}\nreference: {chosen.summary}")
+    print(f"{'#' * round(12 * share):12} {turn}")
+print(f"\n{methods[-1].name}: {answer}\nreference: {chosen.summary}")
 
 # %% [markdown]
-# Does a model find the important part when it comes **late**? We let the references say where it stands, halve the documents there, and score both halves.
-# The bars show on which third of a document summaries rest. **Predict:** which bars of a trained model resemble those of the references?
+# Does a model find the important part when it comes **late**? The references show where it stands: we look up which turns they rest on. Then we sort the
+# **test set** into two halves, documents whose important part comes early and documents where it comes late, and score each. The halves hold different
+# documents, so something else, such as their length, may cause a difference.
+#
+# The bars show on which third of a document summaries rest. **Predict:** where does the untrained model look most? Does training bring the bars nearer
+# to those of the references?
 
 # %%
 for sentence in analysis.late_sentences(systems, corpus.test):
@@ -318,26 +344,31 @@ thirds = ["first third", "middle third", "last third"]
 plots.grouped(analysis.profile(systems, corpus.test), thirds, "share of what a summary rests on")
 
 # %% [markdown]
-# ## Read where they disagree
+# ## Read the worst, and where they disagree
 #
-# The document with the widest spread of scores is the one to read. Check the facts: who, what, when, how much. Would you rank the answers as ROUGE does?
+# First each method's worst summary, by ROUGE-1. Is it a bad summary? Then the document with the widest spread of scores. Check the facts: who, what, when, how
+# much. Would you rank the answers as ROUGE does?
 
 # %%
+for s in methods:
+    worst = analysis.worst(s, 1)[0]
+    print(f"worst of {s.name}, {s.rows[worst]['rouge1']:.1f}: {s.run.predictions[worst].prediction or '(empty)'}\n")
 index = analysis.disagreements(systems, 1)[0]
-story = examples[trained[0].rows[index]["id"]]
+story = examples[methods[0].rows[index]["id"]]
 print(f"{story.document}\n")
-for s in trained:
+for s in methods:
     print(f"{s.name:18} {s.rows[index]['rouge1']:5.1f}  {s.run.predictions[index].prediction}")
 print(f"{'a reference':18}        {story.summary}")
 
 # %% [markdown]
 # ## What it cost
 #
-# Quality is half of the answer. The other half is memory, time and what you must store. **Predict:** which method needs the most memory in training?
+# Quality is half of the answer. The other half is memory, time and what you must store. Compare costs only between runs on one machine; on a CPU the peak
+# is that of the whole program. **Predict:** which method needs the most memory in training?
 
 # %%
 costs = {}
-for s in trained:
+for s in methods:
     if "training" in s.run.record:
         i = significance.bootstrap(s.values("rouge1"))
         costs[s.run.method] = (s.run.record["training"]["peak_memory_gb"], i.mean, i.low, i.high)
@@ -346,9 +377,12 @@ plots.cost_and_quality(costs, "peak memory in training, GB", "ROUGE-1") if costs
 # %% [markdown]
 # ## Ask people
 #
-# In the end a summary is for a reader. Put your name into `rater` in the parameters cell and run this cell: the form shows summaries in random order, without
-# saying who wrote them. One of them is a reference. Your answers go into a file in the run directory after each click, so you can stop and go on later. Copy the files of
-# your class into one folder, and the next cell shows how well you agree.
+# In the end a summary is for a reader. Put your name into `rater` in the parameters cell and run this cell. For each document you mark every summary
+# from 1 to 5 for fluency, faithfulness, coverage (here: does it tell what matters?) and conciseness, and name its worst error. Then you choose the better one of
+# two. Nobody tells you who wrote what; one of them is a reference. Each answer is saved at once.
+#
+# A class must rate **one and the same run directory**: copy it to everyone, and collect everyone's file in its folder `ratings`. Four methods and five
+# documents are 30 items, a lesson.
 
 # %%
 rating_form.form(run_dir, rater, documents, rated_documents)
@@ -360,14 +394,15 @@ print("\n".join(people["findings"]) if people else "Nobody has rated these summa
 # %% [markdown]
 # ## Findings
 #
-# These sentences are computed from the records. They say no more than the tests allow.
+# These sentences are computed from the records. They speak of **these trained models** on documents of this kind. Train again with another seed and you get
+# other models: that spread is in no interval here. Before you write "LoRA is worse than full fine-tuning", train both with several seeds.
 
 # %%
 for sentence in comparison.findings(systems):
     print("-", sentence)
 print("\nprotocol:", metrics.PROTOCOL)
 page = report.write(run_dir, corpus.test)
-print(f"All this on one page that opens without a network: {page.name} in {run_dir}")
+print(f"Scores, pairs, costs and all summaries on one page that opens without a network: {page.name} in {run_dir}")
 
 # %% [markdown]
 # ## In this notebook we have
@@ -382,7 +417,7 @@ print(f"All this on one page that opens without a network: {page.name} in {run_d
 # **Questions**
 #
 # 1. Two intervals overlap. Why may the paired difference still be clear?
-# 2. "No detectable difference": how many documents would you need to detect one of two points?
+# 2. "No detectable difference": how many documents would you need to detect a difference of two points? (Use the column "detectable" and the square root.)
 # 3. A paper reports 47 ROUGE-1, you get 41 with the same model. Name three protocol differences that could explain it.
 # 4. Which of your findings would you expect to change with another seed?
 # 5. Which method would you use with 8 GB of memory and ten tasks to serve, and why?

@@ -274,8 +274,8 @@ def test_disagreements_match_documents_by_id():
     assert analysis.disagreements([line("full", [10, 20, 30]), shuffled], 1) == [0]
 
 
-def test_one_run_disagrees_with_nobody():
-    assert analysis.disagreements([line("full", [1, 2]), line("lead-3", [3, 4], run=False)]) == []
+def test_the_documents_of_one_run_alone_come_by_their_ids():
+    assert analysis.disagreements([line("full", [1, 2]), line("lead-3", [3, 4], run=False)]) == [0, 1]
 
 
 # --- slices
@@ -314,11 +314,6 @@ def test_the_order_of_rows_and_of_documents_does_not_matter(by):
     shuffled = dict(reversed(scores.items()))
     assert analysis.slices([line("full", scores)], test, by) == analysis.slices([line("full", shuffled)], test[::-1], by)
     assert analysis.late([line("full", scores)], test) == analysis.late([line("full", shuffled)], test[::-1])
-
-
-def test_documents_without_a_value_are_left_out_and_n_says_so():
-    rows = analysis.slices([line("full", [10, None, 30])], [talk(key, 2) for key in "abc"], "speakers")
-    assert [(row["n"], row["mean"]) for row in rows] == [(2, 20)]
 
 
 def test_another_way_to_group_is_refused_with_those_there_are():

@@ -87,13 +87,6 @@ def test_more_spread_and_fewer_documents_need_a_larger_difference_to_detect():
     assert detectable([0, 4, 0, 4]) > detectable([0, 4, 0, 4] * 5) > 0
 
 
-def test_another_metric_can_be_compared():
-    references = (("night storm", WORDS),)
-    systems = compare(finished("zero_shot", [0], references), finished("lora", [4], references))
-    assert comparison.differences(systems, "best_rouge1")[0].interval.mean == pytest.approx(100)
-    assert comparison.differences(systems)[0].interval.mean == pytest.approx((100 + F1[2]) / 2)
-
-
 # --- sentences
 
 
@@ -107,7 +100,7 @@ def test_no_detectable_difference_is_said_in_words_with_its_interval_and_what_mi
     assert said.startswith(
         "LoRA against zero-shot: no detectable difference (+0.0 points of ROUGE-1, 95% interval -100.0 to +100.0, n = 4, p = 1.000)"
     )
-    assert "A true difference below " in said and "would often be missed" in said
+    assert "a true difference below " in said and "missed more than once in five times" in said
 
 
 def test_equal_answers_are_no_detectable_difference():
@@ -178,6 +171,11 @@ def test_nothing_to_compare_is_one_sentence():
     with pytest.raises(LabError, match="No finished run") as caught:
         comparison.lines([])
     assert "lab run" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_whose_predictions_are_lost_is_refused_in_one_sentence():
+    with pytest.raises(LabError, match=r"no predictions of zero_shot: its predictions\.jsonl is empty"):
+        comparison.lines([finished("zero_shot", [])])
 
 
 def test_runs_that_differ_are_refused_with_every_reason():

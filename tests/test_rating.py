@@ -101,6 +101,12 @@ def test_runs_on_other_test_sets_and_missing_documents_are_refused(tmp_path, fin
         tasks([], {}, "anna")
 
 
+def test_without_a_run_it_is_runs_that_are_missing_and_not_documents(tmp_path):
+    with pytest.raises(LabError, match="No finished run to rate") as caught:
+        blind.start(tmp_path, [], {}, "anna")
+    one_sentence(caught)
+
+
 # --- the file
 
 

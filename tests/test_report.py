@@ -277,7 +277,7 @@ def test_the_table_of_scores_is_the_facts_as_a_reader_sees_them(plain, facts):
 
 
 def test_the_table_of_pairs_shows_wins_p_values_and_what_could_be_detected(plain, facts):
-    ((name, gap, counts, p, holm, detectable, verdict),) = plain[2].table("Pair")[1:]
+    ((name, verdict, gap, counts, p, holm, detectable),) = plain[2].table("Pair")[1:]
     (d,) = facts["differences"]
     # F1 by hand, each the mean of a four-word and a two-word reference. zero-shot: one word of four (40) and 0; 0; 0.
     # LoRA: two of four (200/3) and 0; 200/3 and 100; 40 and 200/3. Twice.
@@ -360,6 +360,46 @@ def test_records_with_little_in_them_have_a_page_too(tmp_path):
     (tmp_path / "lora" / "log.csv").unlink()
     page = page_of(tmp_path)
     assert any("made by an older version" in text for text in page.text) and any("no training log" in text for text in page.text)
+
+
+def test_records_with_infinite_numbers_and_half_characters_are_strict_json(tmp_path, capsys, monkeypatch):
+    training = record("lora", 1)["training"] | {"last_loss": float("inf"), "validation_losses": [1.5, float("nan")]}
+    save(tmp_path, "lora", [Prediction("d\ud800", "ship", ("ship",), 1, True)], training=training, assignment="half \ud800")
+    monkeypatch.setattr(cli, "test_examples", lambda run_dir, data_dir: None)
+    assert cli.main(["report", str(tmp_path), "--json"]) == 0
+    printed = capsys.readouterr().out
+    printed.encode("utf-8")  # a terminal or file takes it
+    (run,) = json.loads(printed, parse_constant=pytest.fail)["runs"]
+    assert run["training"]["last_loss"] is None and run["training"]["validation_losses"] == [1.5, None]
+    assert page_of(tmp_path).table("Value")
+
+
+def test_a_record_of_another_version_is_reported_without_documents(plain, capsys):
+    assert cli.test_examples(plain[0]) is None  # the toy records name no model
+    assert cli.main(["report", str(plain[0]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["flags"] is None
+
+
+def test_bleu_and_chrf_stand_with_the_signature_of_their_protocol(tmp_path):
+    text = "the ship leaves at night"
+    save(tmp_path, "zero_shot", [Prediction("d0", text, (text, "no"), 5, True)])
+    page = page_of(tmp_path)
+    assert ["BLEU", "100.0 [100.0, 100.0]"] in page.table("Measure") and "nrefs:2|" in page.text
+
+
+def test_bertscore_stands_on_the_page_where_an_encoder_was_named(tmp_path, monkeypatch):
+    save(tmp_path, "zero_shot", [Prediction(f"d{i}", "ship", ("ship",), 1, True) for i in range(2)])
+    monkeypatch.setattr(report.encoder_score, "score", lambda predictions, encoder: [0.5] * len(predictions))
+    path, _ = report.make(tmp_path, encoder="models/tiny-bert")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert ["BERTScore", "0.50 [0.50, 0.50]"] in page.table("Measure") and "last layer of tiny-bert" in page.text
+    assert "BERTScore" not in page_of(tmp_path).text
+
+
+def test_what_keeps_meteor_away_is_said(tmp_path, monkeypatch):
+    save(tmp_path, "zero_shot", [Prediction("d0", "ship", ("ship",), 1, True)])
+    monkeypatch.setattr(report.companions, "meteor_missing", lambda: "METEOR is left out: no WordNet.")
+    assert "METEOR is left out: no WordNet." in page_of(tmp_path).text
 
 
 def test_a_score_that_is_not_that_of_its_predictions_is_noted(plain, tmp_path):
@@ -463,7 +503,7 @@ def test_one_document_alone_has_a_page_too(tmp_path):
     for method in ("zero_shot", "lora"):
         save(tmp_path, method, [Prediction("d0", "ship", ("ship",), 1, True)])
     test = [Example("d0", "Ann: ship.", ("ship",))]
-    assert page_of(tmp_path, test).table("Pair")[1][2] == "0 / 1 / 0"
+    assert page_of(tmp_path, test).table("Pair")[1][3] == "0 / 1 / 0"
 
 
 def test_unfinished_runs_are_left_out(plain, tmp_path):

@@ -276,6 +276,14 @@ def test_reading_broken_predictions_is_one_sentence(tmp_path, content):
     assert "predictions.jsonl of zero_shot" in one_sentence(caught)
 
 
+def test_the_settings_of_another_versions_record_are_refused_in_one_sentence(tmp_path):
+    run = finished_run(tmp_path)
+    run.record["config"]["recipe"]["later"] = 1
+    with pytest.raises(LabError, match=r"another version: unknown name 'recipe\.later'") as caught:
+        runs.Finished("zero_shot", run.record, [], tmp_path).settings()
+    one_sentence(caught)
+
+
 def test_all_finished_runs_are_read_in_the_courses_order(tmp_path):
     for method in ("qlora", "full", "zero_shot"):
         finished_run(tmp_path, method)
