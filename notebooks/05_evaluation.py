@@ -237,8 +237,8 @@ pairs = comparison.differences(systems)
 
 
 def row(d):
-    counts = f"{d.wins}/{d.ties}/{d.losses}"
-    return [d.interval.signed(), counts, comparison.p_text(d.p), comparison.p_text(d.p_holm), d.detectable and f"{d.detectable:.1f}"]
+    p_values = [comparison.p_text(p) for p in (d.p, d.p_holm)]
+    return [d.interval.signed(), f"{d.wins}/{d.ties}/{d.losses}", *p_values, d.detectable and f"{d.detectable:.1f}"]
 
 
 columns = ["difference", "win/tie/loss", "p", "p, Holm", "detectable"]
@@ -326,7 +326,7 @@ for p, flag in flagged[methods[-1].name][:4]:
 chosen = examples[methods[-1].run.predictions[analysis.best(methods[-1], 1)[0]].id]
 answer = next(p.prediction for p in methods[-1].run.predictions if p.id == chosen.id)
 for share, turn in zip(analysis.leaning(answer, chosen.document), texts.units(chosen.document), strict=True):
-    print(f"{'#' * round(12 * share):12} {turn}")
+    print(f"{'#' * round(20 * share):10.10} {turn}")
 print(f"\n{methods[-1].name}: {answer}\nreference: {chosen.summary}")
 
 # %% [markdown]
