@@ -1,9 +1,11 @@
+import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lab_utils import comparison
+from lab_utils import comparison, metrics
 from lab_utils.errors import LabError
 from lab_utils.generation import Prediction
 from lab_utils.runs import Finished
@@ -269,3 +271,25 @@ def test_an_adapters_share_counts_the_adapter_into_the_whole_and_full_training_i
 def test_every_row_has_the_same_columns():
     found = rows(finished("zero_shot", [1], [("a", "b")]), documents={"d0": WORDS})
     assert len(found) == 5 and len({tuple(row) for row in found.values()}) == 1
+
+
+# --- time
+
+
+@pytest.mark.course
+def test_four_systems_on_500_documents_with_3_references_are_compared_within_a_minute():
+    """Documents of 130 words and summaries of 30, as dialogues have; with every interval, test and companion."""
+    draw = random.Random(0)
+    vocabulary = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(3000)]
+
+    def text(count):
+        return " ".join(draw.choices(vocabulary, k=count)) + "."
+
+    documents = {f"d{i}": "\n".join(f"Ann: {text(13)}" for _ in range(10)) for i in range(500)}
+    references = [tuple(text(30) for _ in range(3)) for _ in range(500)]
+    runs = [finished(method, [1] * 500, references) for method in ("zero_shot", "full", "lora", "qlora")]
+    runs = [replace(run, predictions=[replace(p, prediction=text(30)) for p in run.predictions]) for run in runs]
+    start = time.perf_counter()
+    systems = comparison.lines(runs, documents)
+    comparison.findings(systems), comparison.table(systems), [metrics.summarize(s.rows) for s in systems]
+    assert len(systems) == 8 and time.perf_counter() - start < 60
