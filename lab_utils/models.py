@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lab_utils import architectures, cache, environment
+from lab_utils import architectures, cache, environment, processes
 from lab_utils.batching import Collator, Encoder
 from lab_utils.config import Adapter, Model, Settings, changed
 from lab_utils.errors import LabError, without_folders
@@ -75,10 +75,12 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
     quantization = settings.quantization if quantization is None else quantization
     dtype = torch.float32 if settings.method == "full" else precision.dtype
     auto = AutoModelForCausalLM if spec.family == "causal" else AutoModelForSeq2SeqLM
-    options = {"dtype": dtype, "device_map": {"": machine.device}, "use_safetensors": True}
+    device = processes.local_index() if machine.device == "cuda" and processes.count() > 1 else machine.device
+    options = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization, precision)
-    folder = checkpoint_folder(spec)
+    with processes.first_on_each_node():
+        folder = checkpoint_folder(spec)
     try:
         model, loaded = auto.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder)
