@@ -24,9 +24,10 @@ from lab_utils.errors import FAILED, INTERRUPTED, STOPPED, LabError
 
 PATIENCE = timedelta(hours=2)  # how long one waits for the others, of which the first may be downloading and the main one scoring
 GONE = (
-    "Another process ended without a word, as one does that the system kills when memory runs out: "
-    "let each hold less (a smaller micro_batch, a quantized base) or start fewer."
+    "Another process was killed, as the system does when memory runs out: let each hold less (a smaller micro_batch, a quantized base) "
+    "or start fewer."
 )
+TOLD = f"The launcher ended the run, because it was told to or for this reason: {GONE[0].lower()}{GONE[1:]}"
 NETWORK_WORDS = ("gloo", "nccl", "connection", "peer")  # in what torch says when a process is gone
 _marks: list[Callable[[str, str | None], None]] = []  # who writes down how the run ended; the innermost last
 
@@ -193,35 +194,36 @@ class _Watch:
         if not isinstance(error, LabError):
             traceback.print_exception(error)
             sentence = f"Process {index()} of {count()} failed: {type(error).__name__}: {error}"
-        self._tell(self.FAILED, sentence)
+        self._report(sentence)
+        _leave(FAILED)
+
+    def _report(self, reason: str) -> None:
+        """Tells the main process why this one ends, and waits until it has said so: the launcher ends all as soon as one is gone."""
+        self._tell(self.FAILED, reason)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self._told(self.HEARD) is None:
             time.sleep(0.1)
-        _leave(FAILED)
 
     def _listen(self) -> None:
         while not self._left.is_set():
             if select.select([self._ear], [], [], 0.2)[0]:
-                if self._ear.recv(1)[0] == signal.SIGINT:
-                    self._end("stopped", None, INTERRUPTED)
-                else:  # the launcher's, when a process is gone or its own time is up
-                    reason = self._told(self.FAILED)
-                    self._end("failed", GONE if reason is None else reason, FAILED)
+                self._end("" if self._ear.recv(1)[0] == signal.SIGINT else self._told(self.FAILED) or TOLD)
             elif is_main() and (reason := self._told(self.FAILED)) is not None:
-                self._end("failed", reason, FAILED)
+                self._end(reason)
 
-    def _end(self, status: str, reason: str | None, code: int) -> None:
+    def _end(self, reason: str) -> None:
+        """Ends this process; without a reason, because of Ctrl-C."""
         if not self._ending.acquire(blocking=False):
             return  # the main thread is ending it
         if is_main():
-            try:
+            with contextlib.suppress(LabError):  # no disk to write on: the record keeps its first word, `stopped`
                 for mark in _marks[-1:]:
-                    mark(status, reason)
-            except LabError as error:  # no disk to write on
-                reason = f"{reason} {error}"
-            print(f"\n{STOPPED}" if reason is None else f"error: {reason}", file=sys.stderr)
+                    mark("failed" if reason else "stopped", reason or None)
+            print(f"error: {reason}" if reason else f"\n{STOPPED}", file=sys.stderr)
             self._tell(self.HEARD, "")
-        _leave(code)
+        elif not reason:
+            self._report("")
+        _leave(FAILED if reason else INTERRUPTED)
 
     def _tell(self, key: str, words: str) -> None:
         with contextlib.suppress(RuntimeError):  # whoever keeps the store may be gone
