@@ -44,11 +44,11 @@ def train(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> tr
     Raises:
         LabError: the base weights under an adapter changed; they must not.
     """
-    check = base.settings.method != "full" and processes.is_main()
+    check = base.settings.method != "full" and (processes.is_main() or processes.sharded())
     with record.watched():
         before = models.fingerprint(model) if check else None
         history = training.train(model, base, corpus.train, corpus.validation, log_file=record.folder / "log.csv")
-        if check and models.fingerprint(model) != before:
+        if check and models.fingerprint(model) != before and processes.is_main():
             raise LabError("Training changed the base model's weights, which an adapter must leave alone: nothing was recorded.")
         trainable = models.trainable_parameters(model)
         megabytes = save(model, base, record.folder)
@@ -70,14 +70,17 @@ def save(model, base: models.Base, folder: Path) -> float:
         model.to(base.precision.dtype)
         model.config.use_cache = True  # Trainer switches it off
         model.generation_config = generation.decoding(base)  # so that whoever loads it alone gets the answers scored here
+    weights = None
+    if processes.sharded():
+        weights = {name: models.whole(p.detach()).cpu() for name, p in model.named_parameters() if full or "lora_" in name}
     if not processes.is_main():
         return 0.0
     try:
         if full:
-            model.save_pretrained(target)
+            model.save_pretrained(target, state_dict=weights)
             base.tokenizer.save_pretrained(target)
         else:
-            models.save_adapter(model, base, target)
+            models.save_adapter(model, base, target, weights)
     except cache.WRITE_ERRORS as error:
         reason = getattr(error, "strerror", None) or error
         raise LabError(f"Cannot save to '{target}' ({reason}): free some space or choose another folder.") from error

@@ -52,9 +52,14 @@ def is_main() -> bool:
     return index() == 0
 
 
+def sharded() -> bool:
+    """Whether accelerate was told to split the model over the processes (FSDP), which must then take every pass through it together."""
+    return count() > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
 def share(items: Sequence) -> list:
-    """This process's part of what all together must do: every n-th, so that what is sorted is spread."""
-    return list(items)[index() :: count()]
+    """This process's part of what all together must do: every n-th, so that what is sorted is spread. All of it with a split model."""
+    return list(items) if sharded() else list(items)[index() :: count()]
 
 
 def gather(value: Any) -> list:
@@ -148,7 +153,8 @@ def _connect() -> None:
     if torch.cuda.is_available():
         gpus = torch.cuda.device_count()
         if local_index() >= gpus:
-            raise LabError(f"There are more processes than GPUs on a node ({gpus}): start one for each, with --num_processes {gpus}.")
+            hidden = " (CUDA_VISIBLE_DEVICES hides the others)" if os.environ.get("CUDA_VISIBLE_DEVICES") else ""
+            raise LabError(f"A node has more processes than GPUs, of which there are {gpus} here{hidden}: start one process for each.")
         torch.cuda.set_device(local_index())
         backend = "cpu:gloo,cuda:nccl"
     torch.distributed.init_process_group(backend, timeout=PATIENCE)

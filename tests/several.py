@@ -42,6 +42,20 @@ def case(recipe, method, micro_batch):
     }
 
 
+def echoed():
+    """What summaries would be if the model repeated the last tokens of a document: another for each, so that order shows."""
+    base = models.load(config.resolve("tiny-causal", "zero_shot", generation_batch=2))
+    tail = len(base.encoder.prompt_of("")) // 2
+    generation._generate, model_answers = (
+        lambda model, base, prompts: [prompt[-tail - 6 : -tail] for prompt in prompts],
+        generation._generate,
+    )
+    try:
+        return [[p.id, p.prediction] for p in generation.summarize(base.model, base, EXAMPLES, say=lambda line: None).predictions]
+    finally:
+        generation._generate = model_answers
+
+
 def cases(micro_batch):
     environment.precision = lambda family="causal", wanted="auto": Precision("float32", "set by a test")
     return {f"{recipe} {method}": case(recipe, method, micro_batch) for recipe, method in CASES}
@@ -50,7 +64,7 @@ def cases(micro_batch):
 def both(folder):
     """Runs the cases in each of the launched processes, and leaves what each found."""
     with processes.joined():
-        found = cases(micro_batch=1)
+        found = cases(micro_batch=1) | {"echoed": echoed()}
         (Path(folder) / f"{processes.index()}.json").write_text(json.dumps(found))
 
 
@@ -77,5 +91,20 @@ def command(folder, what, *words):
     sys.exit(cli.main([*words, "--out", folder]))
 
 
+def sharded(*words):
+    """The command line with a model split over the processes (FSDP). accelerate offers it on GPUs only, so it is told of some."""
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    wrap = {
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    }
+    os.environ |= wrap | {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "ACCELERATE_TORCH_DEVICE": "cpu"}
+    PartialState._prepare_backend = lambda self, *_: ("gloo", DistributedType.MULTI_GPU)
+    sys.exit(cli.main(words))
+
+
 if __name__ == "__main__":
-    {"both": both, "command": command}[sys.argv[1]](*sys.argv[2:])
+    {"both": both, "command": command, "sharded": sharded}[sys.argv[1]](*sys.argv[2:])

@@ -13,9 +13,10 @@ import psutil
 import pytest
 import several
 import torch
+from safetensors.torch import load_file
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from lab_utils import config, environment, processes, runs, training
+from lab_utils import config, environment, methods, models, processes, runs, training
 from lab_utils.batching import IGNORED, Collator, Shares, filler
 from lab_utils.errors import FAILED, LabError
 
@@ -40,7 +41,7 @@ def one_and_two(tmp_path_factory):
     launched = torchrun("both", str(folder))
     precision = environment.precision
     try:
-        one = several.cases(micro_batch=2)
+        one = several.cases(micro_batch=2) | {"echoed": several.echoed()}
     finally:
         environment.precision = precision
     _, error = launched.communicate(timeout=300)
@@ -81,6 +82,13 @@ def test_two_processes_count_and_summarize_as_one(case, one_and_two):
     assert two[0][case]["said"].startswith("Training in 2 processes: 4 steps of 4 examples")
 
 
+def test_summaries_of_two_processes_come_in_the_order_of_the_examples(one_and_two):
+    one, two = one_and_two
+    assert two[0]["echoed"] == two[1]["echoed"] == one["echoed"]
+    assert [name for name, _ in one["echoed"]] == [example.id for example in several.EXAMPLES]
+    assert len({text for _, text in one["echoed"]}) > 8
+
+
 # --- one run for all
 
 
@@ -105,7 +113,7 @@ def sentences(error):
 
 
 def test_two_processes_leave_one_record_and_speak_with_one_voice(tmp_path, launched):
-    process = launched("nothing", "-p", "dora=true", method="lora")
+    process = launched("nothing", "-p", "dora=true", "-p", "activation_checkpointing=true", method="lora")
     said, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     finished = runs.read(tmp_path, "lora")
@@ -154,6 +162,25 @@ def test_ctrl_c_ends_all_and_the_record_says_stopped(tmp_path, launched):
     assert error.count("Stopped. What was finished is kept") == 1 and not sentences(error)
     assert runs.status_of(tmp_path, "full") == "stopped"
     assert not any(psutil.pid_exists(pid) for pid in workers)
+
+
+def test_a_model_split_over_two_processes_learns_and_is_saved_as_in_one(tmp_path):
+    words = ["-p", "precision=float32", "-p", "warmup=0"]
+    process = torchrun("sharded", "train", "--recipe", "tiny-causal", "--method", "lora", "--out", str(tmp_path / "two"), *words)
+    methods.run(config.resolve("tiny-causal", "lora", precision="float32", warmup=0), tmp_path / "one")
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    one, two = (runs.read(tmp_path / name, "lora") for name in ("one", "two"))
+    assert two.record["training"]["last_loss"] == pytest.approx(one.record["training"]["last_loss"], rel=1e-5)
+    saved, expected = (load_file(run.folder / "adapter/adapter_model.safetensors") for run in (two, one))
+    torch.testing.assert_close(saved, expected, rtol=0, atol=0.01 * config.resolve("tiny-causal", "lora").training.learning_rate)
+
+
+@pytest.mark.parametrize("recipe, method", [("tiny-causal", "qlora"), ("tiny-seq2seq", "full")])
+def test_what_cannot_be_split_is_refused(recipe, method, monkeypatch):
+    monkeypatch.setattr(processes, "sharded", lambda: True)
+    with pytest.raises(LabError, match="FSDP cannot split"):
+        models.load(config.resolve(recipe, method))
 
 
 # --- how work is dealt out
