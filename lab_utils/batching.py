@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab_utils import processes
@@ -91,13 +91,12 @@ def pad_left(rows: Sequence[Sequence[int]], value: int) -> list[list[int]]:
 class Shares:
     """The micro-batches of this process for one epoch, as indices of rows: every batch is the one that a single process reads.
 
-    The order is transformers': shuffled, then grouped by length in windows of a few batches, the longest row first. The main process
-    draws it for all. Where rows run out within a batch, they are dealt out evenly, and a process that gets none reads the row after the
-    last, a filler.
+    The main process draws the order for all. Where rows run out within a batch, they are dealt out evenly, and a process that gets none
+    reads the row after the last, a filler.
     """
 
-    lengths: Sequence[int]
-    batch_size: int  # of a step, over all processes
+    sampler: Iterable[int]  # each time it is read, another order of the rows
+    rows: int
     micro_batch: int  # of one process
 
     @property
@@ -105,12 +104,10 @@ class Shares:
         return self.micro_batch * processes.count()
 
     def __len__(self) -> int:
-        return math.ceil(len(self.lengths) / self._at_once)
+        return math.ceil(self.rows / self._at_once)
 
     def __iter__(self) -> Iterator[list[int]]:
-        from transformers.trainer_pt_utils import get_length_grouped_indices
-
-        order = processes.gather(get_length_grouped_indices(self.lengths, self.batch_size) if processes.is_main() else None)[0]
+        order = processes.gather(list(self.sampler) if processes.is_main() else None)[0]
         for start in range(0, len(order), self._at_once):
             rows = order[start : start + self._at_once]
             first, last = (len(rows) * i // processes.count() for i in (processes.index(), processes.index() + 1))

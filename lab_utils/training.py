@@ -205,6 +205,7 @@ def training_arguments(plan, folder: str, seed: int, precision: environment.Prec
         bf16=precision.name == "bfloat16",
         fp16=precision.name == "float16",
         use_cpu=device == "cpu",
+        train_sampling_strategy="group_by_length",
         ddp_find_unused_parameters=False,  # each is used in every step
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -256,14 +257,22 @@ def _trainer_class():
             self.model_accepts_loss_kwargs = True
             self.tokens_seen = self.rows_seen = 0
 
+        def _get_train_sampler(self, train_dataset=None):
+            """Rows grouped by length within the batches of all processes; transformers would group within those of one."""
+            if self.args.train_sampling_strategy != "group_by_length":
+                return super()._get_train_sampler(train_dataset)
+            from transformers.trainer_pt_utils import LengthGroupedSampler
+
+            return LengthGroupedSampler(self.get_total_train_batch_size(self.args), self.train_dataset)
+
         def get_train_dataloader(self):
-            """This process's micro-batches. accelerate would deal out otherwise grouped ones, and repeat examples to fill the last."""
+            """This process's micro-batches. accelerate's own dealing repeats examples where the last batch is not full."""
             from torch.utils.data import DataLoader
 
-            rows, batch_size = self.train_dataset, self.get_total_train_batch_size(self.args)
+            rows = self.train_dataset
             return DataLoader(
                 [*rows, filler(rows)],
-                batch_sampler=Shares([len(row["input_ids"]) for row in rows], batch_size, self.args.train_batch_size),
+                batch_sampler=Shares(self._get_train_sampler(), len(rows), self.args.train_batch_size),
                 collate_fn=self.data_collator,
                 pin_memory=self.args.dataloader_pin_memory,
             )

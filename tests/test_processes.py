@@ -14,7 +14,7 @@ import pytest
 import several
 import torch
 from safetensors.torch import load_file
-from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lab_utils import config, environment, methods, models, processes, runs, training
 from lab_utils.batching import IGNORED, Collator, Shares, filler
@@ -205,16 +205,16 @@ def test_the_shares_of_all_processes_make_up_the_batches_of_one(count, micro_bat
         for index in range(count):
             among(index, count)
             torch.manual_seed(0)
-            order = get_length_grouped_indices(lengths, 4)
+            order = list(sampler)
             monkeypatch.setattr(processes, "gather", lambda value, order=order: [order])
-            shares.append(list(Shares(lengths, 4, micro_batch)))
-            assert len(shares[-1]) == len(Shares(lengths, 4, micro_batch))
+            shares.append(list(Shares(sampler, rows, micro_batch)))
+            assert len(shares[-1]) == len(Shares(sampler, rows, micro_batch))
         assert len({len(share) for share in shares}) == 1  # all meet in every step
         read = [[i for share in shares for i in share[turn]] for turn in range(len(shares[0]))]
         steps = 4 // (micro_batch * count)
         return [sorted(i for turn in read[at : at + steps] for i in turn if i < rows) for at in range(0, len(read), steps)]
 
-    lengths = [7 + (5 * i) % 11 for i in range(rows)]
+    sampler = LengthGroupedSampler(4, lengths=[7 + (5 * i) % 11 for i in range(rows)])
     assert dealt(count, micro_batch) == dealt(1, 4)
     assert sorted(sum(dealt(count, micro_batch), [])) == list(range(rows))
 
