@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lab_utils import processes
 from lab_utils.config import Lengths, Prompt
 from lab_utils.data import Example
 from lab_utils.errors import LabError
@@ -83,3 +85,36 @@ def pad_right(rows: Sequence[Sequence[int]], value: int) -> list[list[int]]:
 def pad_left(rows: Sequence[Sequence[int]], value: int) -> list[list[int]]:
     width = max(map(len, rows))
     return [[*[value] * (width - len(row)), *row] for row in rows]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The micro-batches of this process for one epoch, as indices of rows: every batch is the one that a single process reads.
+
+    The main process draws the order for all. Where rows run out within a batch, they are dealt out evenly, and a process that gets none
+    reads the row after the last, a filler.
+    """
+
+    sampler: Iterable[int]  # each time it is read, another order of the rows
+    rows: int
+    micro_batch: int  # of one process
+
+    @property
+    def _at_once(self) -> int:
+        return self.micro_batch * processes.count()
+
+    def __len__(self) -> int:
+        return math.ceil(self.rows / self._at_once)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = processes.gather(list(self.sampler) if processes.is_main() else None)[0]
+        for start in range(0, len(order), self._at_once):
+            rows = order[start : start + self._at_once]
+            first, last = (len(rows) * i // processes.count() for i in (processes.index(), processes.index() + 1))
+            yield rows[first:last] or [len(order)]
+
+
+def filler(rows: Sequence[dict]) -> dict[str, list[int]]:
+    """A row that supervises nothing, for a process that has no other in a step which all must take: it adds 0 to loss and gradient."""
+    causal = rows[0]["labels"][0] == IGNORED  # prompt and answer in one; else the answer alone, of which a decoder reads the start
+    return {"input_ids": list(rows[0]["input_ids"])[:2], "labels": [IGNORED] * (2 if causal else 1)}

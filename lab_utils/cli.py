@@ -8,22 +8,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_utils import __version__, config
-from lab_utils.errors import LabError
-
-DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+from lab_utils import __version__, config, processes
+from lab_utils.errors import DONE, FAILED, INTERRUPTED, STOPPED, WRONG_USE, LabError  # noqa: F401 - all exit codes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with processes.joined():
+            if processes.count() > 1 and arguments.run is not train:
+                raise LabError("Only `train` runs in more than one process: start this command without a launcher.")
+            arguments.run(arguments)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        if processes.is_main():
+            print(f"\n{STOPPED}", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
         if error.filename is None and error.strerror is None:
@@ -160,7 +162,10 @@ def train(arguments) -> None:
         raise LabError(f"Give {', '.join(sorted(taken))} as an option of its own, for example --seed 1.")
     settings = config.resolve(arguments.recipe, arguments.method, arguments.seed, **parameters)
     folder = arguments.out or f"runs/{settings.recipe.name}"
-    scores = methods.run(settings, folder).record["metrics"]
+    record = methods.run(settings, folder).record
+    if not processes.is_main():
+        return
+    scores = record["metrics"]
     print(f"ROUGE-1 {Interval(**scores['rouge1'])} on {scores['n']} documents ({metrics.PROTOCOL})")
     print(f"record: {folder}/{settings.method}/run.json")
 

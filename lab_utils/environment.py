@@ -13,6 +13,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from lab_utils import processes
 from lab_utils.errors import LabError
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "rouge-score", "evaluate", "numpy")
@@ -84,7 +85,7 @@ def machine() -> Machine:
                 stacklevel=2,
             )
         else:
-            properties = torch.cuda.get_device_properties(0)
+            properties = torch.cuda.get_device_properties(processes.local_index())
             return Machine(where(), "cuda", properties.name, cores, properties.total_memory / 2**30)
     memory = psutil.virtual_memory().total / 2**30
     return Machine(where(), "cpu", f"CPU ({platform.machine()})", cores, memory)
@@ -182,7 +183,8 @@ def quiet() -> None:
     """Silences what a reader can do nothing about, by name; everything else stays audible."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with two, Trainer would silently use DataParallel
+    if processes.count() == 1:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with two, Trainer would silently use DataParallel
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # "failed to load gemm_4bit_forward": a slower path is used
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # int8 casts its inputs, and says so at every product
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # each retry; the last one becomes our own sentence
@@ -194,5 +196,6 @@ def quiet() -> None:
 
 
 def say(line: str) -> None:
-    """Prints a line of progress. The dot lets `lab run` tell progress from a notebook's other output."""
-    print(f"· {line}", flush=True)
+    """Prints a line of progress, in the main process. The dot lets `lab run` tell progress from a notebook's other output."""
+    if processes.is_main():
+        print(f"· {line}", flush=True)

@@ -1,6 +1,9 @@
-"""The one exception that a reader is meant to see."""
+"""The one exception that a reader is meant to see, and how a command ends."""
 
 import re
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+STOPPED = "Stopped. What was finished is kept; the same command goes on from there."
 
 
 class LabError(Exception):

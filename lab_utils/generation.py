@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lab_utils import environment, memory
+from lab_utils import environment, memory, processes
 from lab_utils.batching import pad_left, pad_right
 from lab_utils.data import Example
 from lab_utils.models import Base
@@ -80,6 +80,8 @@ def summarize(
 ) -> Generated:
     """One summary for each example, from the prompt that training uses.
 
+    Several processes deal out the batches of one, so that each text comes from the same batch as with one process; all get all summaries.
+
     Args:
         shots: worked examples put before each document (few-shot prompting).
         say: takes a line of progress every few seconds; by default it is printed.
@@ -88,22 +90,25 @@ def summarize(
     prompts = [base.encoder.prompt_of(example.document, shots) for example in examples]
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # longest first: too little memory shows at once
     size = base.settings.recipe.generation.generation_batch
+    batches = processes.share([order[start : start + size] for start in range(0, len(order), size)])
+    mine = sum(map(len, batches))
     found: dict[int, Prediction] = {}
     started = said = time.perf_counter()
     with evaluation_mode(model), memory.Peak() as peak:
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
+        for chosen in batches:
             answers = _generate(model, base, [prompts[i] for i in chosen])
             for i, ids in zip(chosen, answers, strict=True):
                 found[i] = _prediction(base, examples[i], ids)
-            if time.perf_counter() - said > 10 and len(found) < len(order):
+            if time.perf_counter() - said > 10 and len(found) < mine:
                 said = time.perf_counter()
-                left = (said - started) / len(found) * (len(order) - len(found))
-                say(f"{len(found)}/{len(order)} summaries, {duration(left)} left")
+                left = (said - started) / len(found) * (mine - len(found))
+                say(f"{len(found)}/{mine} summaries, {duration(left)} left")
+    shares = processes.gather((found, peak.gb))
+    found = {i: prediction for share, _ in shares for i, prediction in share.items()}
     seconds = time.perf_counter() - started
     say(f"{len(found)} {'summary' if len(found) == 1 else 'summaries'} in {duration(seconds)}")
     cut = sum(base.encoder.is_cut(example.document) for example in examples)
-    return Generated([found[i] for i in range(len(examples))], seconds, peak.gb, cut)
+    return Generated([found[i] for i in range(len(examples))], seconds, max(gb for _, gb in shares), cut)
 
 
 def _generate(model, base: Base, prompts: list[list[int]]) -> list[list[int]]:

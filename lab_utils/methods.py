@@ -5,17 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab_utils import cache, companions, config, data, generation, metrics, models, runs, training
+from lab_utils import cache, companions, config, data, generation, metrics, models, processes, runs, training
 from lab_utils.config import Settings
 from lab_utils.environment import say
 from lab_utils.errors import LabError
 
 
 def run(settings: Settings, run_dir: str | Path) -> runs.Run:
-    """Trains (unless zero-shot), saves, summarizes the test set, scores it and leaves a finished record."""
+    """Trains (unless zero-shot), saves, summarizes the test set, scores it and leaves a finished record.
+
+    Where several processes run it together, all train and summarize; the main one saves, scores and records.
+
+    Raises:
+        LabError: a batch that cannot be dealt out to so many processes, before an older record is replaced.
+    """
+    if settings.training is not None:
+        training.accumulation(settings.training)
     record = runs.start(run_dir, settings)
     with record.watched():
-        corpus = data.load(settings.recipe.data)
+        with processes.first_on_each_node():
+            corpus = data.load(settings.recipe.data)
         for note in corpus.notes:
             say(note)
         base = models.load(settings)
@@ -35,11 +44,11 @@ def train(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> tr
     Raises:
         LabError: the base weights under an adapter changed; they must not.
     """
-    adapter = base.settings.method != "full"
+    check = base.settings.method != "full" and (processes.is_main() or processes.sharded())
     with record.watched():
-        before = models.fingerprint(model) if adapter else None
+        before = models.fingerprint(model) if check else None
         history = training.train(model, base, corpus.train, corpus.validation, log_file=record.folder / "log.csv")
-        if adapter and models.fingerprint(model) != before:
+        if check and models.fingerprint(model) != before and processes.is_main():
             raise LabError("Training changed the base model's weights, which an adapter must leave alone: nothing was recorded.")
         trainable = models.trainable_parameters(model)
         megabytes = save(model, base, record.folder)
@@ -51,21 +60,27 @@ def train(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> tr
 
 
 def save(model, base: models.Base, folder: Path) -> float:
-    """Writes `adapter/` or, after full fine-tuning, `model/`; returns its weights in MB.
+    """Writes `adapter/` or, after full fine-tuning, `model/`, in the main process; returns its weights in MB.
 
     A fully trained model leaves its float32 master weights behind and is kept, and evaluated, in the precision of the products.
     """
     full = base.settings.method == "full"
     target = folder / ("model" if full else "adapter")
+    if full:
+        model.to(base.precision.dtype)
+        model.config.use_cache = True  # Trainer switches it off
+        model.generation_config = generation.decoding(base)  # so that whoever loads it alone gets the answers scored here
+    weights = None
+    if processes.sharded():
+        weights = {name: models.whole(p.detach()).cpu() for name, p in model.named_parameters() if full or "lora_" in name}
+    if not processes.is_main():
+        return 0.0
     try:
         if full:
-            model.to(base.precision.dtype)
-            model.config.use_cache = True  # Trainer switches it off
-            model.generation_config = generation.decoding(base)  # so that whoever loads it alone gets the answers scored here
-            model.save_pretrained(target)
+            model.save_pretrained(target, state_dict=weights)
             base.tokenizer.save_pretrained(target)
         else:
-            models.save_adapter(model, base, target)
+            models.save_adapter(model, base, target, weights)
     except cache.WRITE_ERRORS as error:
         reason = getattr(error, "strerror", None) or error
         raise LabError(f"Cannot save to '{target}' ({reason}): free some space or choose another folder.") from error
@@ -73,9 +88,11 @@ def save(model, base: models.Base, folder: Path) -> float:
 
 
 def evaluate(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> dict[str, Any]:
-    """Summarizes the test set, scores it, and finishes the record; returns its `metrics`."""
+    """Summarizes the test set, scores it, and finishes the record; returns its `metrics` (nothing where another process scores)."""
     with record.watched():
         generated = generation.summarize(model, base, corpus.test)
+        if not processes.is_main():
+            return {}
         record.save_predictions(generated.predictions)
         documents = {example.id: example.document for example in corpus.test}
         scores = metrics.summarize(metrics.score(generated.predictions, documents))

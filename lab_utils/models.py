@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lab_utils import architectures, cache, environment
+from lab_utils import architectures, cache, environment, processes
 from lab_utils.batching import Collator, Encoder
 from lab_utils.config import Adapter, Model, Settings, changed
 from lab_utils.errors import LabError, without_folders
@@ -75,10 +75,17 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
     quantization = settings.quantization if quantization is None else quantization
     dtype = torch.float32 if settings.method == "full" else precision.dtype
     auto = AutoModelForCausalLM if spec.family == "causal" else AutoModelForSeq2SeqLM
-    options = {"dtype": dtype, "device_map": {"": machine.device}, "use_safetensors": True}
+    device = processes.local_index() if machine.device == "cuda" and processes.count() > 1 else machine.device
+    options = {"dtype": dtype, "use_safetensors": True}
+    if not processes.sharded():  # else no device holds it as a whole
+        options["device_map"] = {"": device}
+    elif quantization != "none" or spec.family == "seq2seq":
+        what = "an encoder-decoder, whose halves share their embeddings," if quantization == "none" else f"a base stored as {quantization}"
+        raise LabError(f"FSDP cannot split {what} here: launch without FSDP, where each process holds all of it.")
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization, precision)
-    folder = checkpoint_folder(spec)
+    with processes.first_on_each_node():
+        folder = checkpoint_folder(spec)
     try:
         model, loaded = auto.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -212,13 +219,15 @@ def target_modules(model, wanted: str | list[str]) -> str | list[str]:
     return list(names)
 
 
-def save_adapter(model, base: Base, folder: Path) -> None:
-    """Writes the adapter with the name and fingerprint of the base that it belongs to.
+def save_adapter(model, base: Base, folder: Path, weights: dict | None = None) -> None:
+    """Writes the adapter (or these weights of it) with the name and fingerprint of the base that it belongs to.
 
     A PiSSA adapter is written as the LoRA of twice the rank that does the same on the untouched base (Meng et al. 2024, appendix).
     """
     described = base.describe()
     start = {"path_initial_model_for_weight_conversion": base.pissa_start.name} if base.pissa_start else {}
+    if weights:
+        start["state_dict"] = weights
     model.peft_config["default"].base_model_name_or_path = described["source"]  # not this machine's cache folder
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not find a config file")  # peft looks for the base by the name above
@@ -272,8 +281,13 @@ def fingerprint(model) -> str:
     weights = {_base_name(name): p for name, p in model.named_parameters() if "lora_" not in name}
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(whole(weights[name].detach()).cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def whole(weight):
+    """A weight as one tensor, also where FSDP split it over the processes, which must then all ask for it."""
+    return weight.full_tensor() if hasattr(weight, "full_tensor") else weight
 
 
 def _base_name(name: str) -> str:

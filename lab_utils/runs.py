@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from lab_utils import environment
+from lab_utils import environment, processes
 from lab_utils.config import METHODS, Settings, changed, recorded
 from lab_utils.errors import LabError, without_folders
 from lab_utils.generation import Prediction
@@ -22,7 +22,7 @@ SCHEMA = 1
 @dataclass
 class Run:
     """One method's folder under a run directory. A record says `stopped` from its first moment until the run has finished,
-    so that a process that was killed leaves the truth behind."""
+    so that a process that was killed leaves the truth behind. Of several processes only the main one writes."""
 
     folder: Path
     record: dict = field(repr=False)
@@ -30,11 +30,13 @@ class Run:
     def add(self, **blocks) -> None:
         """Puts blocks (`data`, `model`, `training`, ...) into the record and writes it."""
         self.record |= blocks
-        _write_json(self.folder / "run.json", self.record)
+        if processes.is_main():
+            _write_json(self.folder / "run.json", self.record)
 
     def save_predictions(self, predictions: Sequence[Prediction]) -> None:
         lines = [json.dumps(asdict(p), ensure_ascii=False) for p in predictions]
-        write_text(self.folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
+        if processes.is_main():
+            write_text(self.folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
 
     def finish(self) -> None:
         self.add(status="finished")
@@ -43,13 +45,18 @@ class Run:
     def watched(self):
         """Marks the record `stopped` at Ctrl-C and `failed`, with the reason, at any other error; the error goes on."""
         try:
-            yield self
+            with processes.marking(self.mark):
+                yield self
         except KeyboardInterrupt:
-            self.add(status="stopped")
+            self.mark("stopped")
             raise
         except Exception as error:
-            self.add(status="failed", error=without_folders(f"{type(error).__name__}: {error}"))
+            self.mark("failed", f"{type(error).__name__}: {error}")
             raise
+
+    def mark(self, status: str, reason: str | None = None) -> None:
+        """Writes how an unfinished run ended."""
+        self.add(status=status, **({"error": without_folders(reason)} if reason else {}))
 
     @property
     def figures(self) -> Path:
@@ -58,9 +65,11 @@ class Run:
 
 def start(run_dir: str | Path, settings: Settings) -> Run:
     """A new record for this method, replacing an older one, with what is known before any work."""
-    folder = make_folder(Path(run_dir) / settings.method)
-    for stale in ("predictions.jsonl", "log.csv"):
-        (folder / stale).unlink(missing_ok=True)
+    folder = Path(run_dir) / settings.method
+    if processes.is_main():
+        make_folder(folder)
+        for stale in ("predictions.jsonl", "log.csv"):
+            (folder / stale).unlink(missing_ok=True)
     recipe = settings.recipe
     precision = environment.precision(recipe.model.family, recipe.model.precision)
     machine = environment.machine()
@@ -83,6 +92,7 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
             "platform": f"{machine.platform}, {platform.system()} {platform.machine()}",
             "packages": environment.versions(),
             "device": machine.hardware,
+            **({"processes": processes.count()} if processes.count() > 1 else {}),
             "precision": precision.name,
             "precision_reason": precision.reason,
             "commit": _commit(),

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab_utils import encoding, environment, memory
-from lab_utils.batching import IGNORED
+from lab_utils import encoding, environment, memory, processes
+from lab_utils.batching import IGNORED, Shares, filler
 from lab_utils.data import Example
 from lab_utils.errors import LabError, TrainingDiverged
 from lab_utils.models import Base
@@ -73,22 +73,27 @@ def token_losses(model, batch: dict):
 
 
 def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: int = 4) -> float:
-    """Mean cross-entropy per answer token, in nats, over all examples. Dropout is off; the model's mode is restored."""
+    """Mean cross-entropy per answer token, in nats, over all examples. Dropout is off; the model's mode is restored.
+
+    Several processes deal out the batches and all get the mean.
+    """
     import torch
 
     rows = sorted(encoding.rows(base.encoder, examples), key=lambda row: len(row["input_ids"]))
+    batches = processes.share([rows[start : start + batch_size] for start in range(0, len(rows), batch_size)])
     device, was_training = model.device, model.training
     model.eval()
     total = count = 0.0
     try:
         with torch.no_grad(), base.precision.autocast(device.type):
-            for start in range(0, len(rows), batch_size):
-                batch = base.collator(rows[start : start + batch_size])
+            for chosen in batches:
+                batch = base.collator(chosen)
                 loss, tokens = token_losses(model, {key: value.to(device) for key, value in batch.items()})
                 total, count = total + loss.item(), count + tokens.item()
     finally:
         model.train(was_training)
-    return total / count
+    sums = processes.gather((total, count))
+    return sum(total for total, _ in sums) / sum(count for _, count in sums)
 
 
 def train(
@@ -103,6 +108,9 @@ def train(
     say: Callable[[str], None] | None = None,
 ) -> History:
     """Trains the model in place by its settings and returns what happened. The model is left in evaluation mode.
+
+    Several processes each take their share of every batch (DDP): the steps, their examples and the mean over a batch's answer tokens are
+    those of one process. All must call it with the same arguments; the main one writes and speaks.
 
     Args:
         examples: training examples; rows of similar length share a batch.
@@ -122,12 +130,13 @@ def train(
         say(f"{instead}.")
     if plan.tensorboard:
         _prepare_tensorboard(log_file)
-    rows = encoding.rows(base.encoder, examples)
+    with processes.first_on_each_node():
+        rows = encoding.rows(base.encoder, examples)
     device = environment.machine().device
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
     with tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
         arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
-        watch = _Watch(base, validation, validations, log_file, say)
+        watch = _Watch(base, validation, validations, log_file if processes.is_main() else None, say)
         trainer = _trainer_class()(
             model=model,
             args=arguments,
@@ -137,22 +146,44 @@ def train(
             optimizers=(_loraplus(model, plan), None),
         )
         trainer.remove_callback(_printer())
-        watch.token_counts = lambda: trainer.tokens_seen
-        trainer.train()
+        watch.token_counts = lambda: trainer.tokens_seen * processes.count()  # the others have read about as many
+        if processes.index():  # dropout of its own; the main process draws as one process does
+            torch.manual_seed(base.settings.seed + processes.index())
+        with processes.meeting():
+            trainer.train()
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     trainer.optimizer = trainer.lr_scheduler = None
     model.zero_grad(set_to_none=True)
     model.eval()
     if device == "cuda":
         torch.cuda.empty_cache()
+    seen, tokens, peaks = zip(*processes.gather((trainer.rows_seen, trainer.tokens_seen, peak.gb)), strict=True)
     return History(
         steps=trainer.state.global_step,
-        examples=trainer.rows_seen,
-        tokens=trainer.tokens_seen,
+        examples=sum(seen),
+        tokens=sum(tokens),
         seconds=watch.training_seconds,
-        peak_memory_gb=peak.gb,
+        peak_memory_gb=max(peaks),
         log=watch.rows,
     )
+
+
+def accumulation(plan) -> int:
+    """How many micro-batches each process reads for one step.
+
+    Raises:
+        LabError: a batch that so many processes cannot share in whole micro-batches.
+    """
+    count = processes.count()
+    rows = plan.micro_batch * count
+    if plan.batch_size % rows:
+        fits = math.gcd(plan.batch_size // count, plan.micro_batch) if plan.batch_size % count == 0 else 0
+        cure = f"set micro_batch={fits}" if fits else f"start a number of processes that divides {plan.batch_size}"
+        raise LabError(
+            f"A batch of {plan.batch_size} examples cannot be shared by {count} processes that take {plan.micro_batch} at a time: {cure}, "
+            f"or batch_size={rows * math.ceil(plan.batch_size / rows)}, which changes the training."
+        )
+    return plan.batch_size // rows
 
 
 def training_arguments(plan, folder: str, seed: int, precision: environment.Precision, device: str, max_steps: int | None = None):
@@ -162,7 +193,7 @@ def training_arguments(plan, folder: str, seed: int, precision: environment.Prec
     return TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=plan.micro_batch,
-        gradient_accumulation_steps=plan.batch_size // plan.micro_batch,
+        gradient_accumulation_steps=accumulation(plan),
         num_train_epochs=plan.epochs,
         max_steps=max_steps or -1,
         learning_rate=plan.learning_rate,
@@ -175,6 +206,7 @@ def training_arguments(plan, folder: str, seed: int, precision: environment.Prec
         fp16=precision.name == "float16",
         use_cpu=device == "cpu",
         train_sampling_strategy="group_by_length",
+        ddp_find_unused_parameters=False,  # each is used in every step
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
@@ -221,19 +253,41 @@ def _trainer_class():
 
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            # The loss below is divided by the batch's token count, so Trainer must count tokens and must not divide again.
+            # The loss below is divided by the batch's token count over all processes, so Trainer must count and must not divide again.
             self.model_accepts_loss_kwargs = True
             self.tokens_seen = self.rows_seen = 0
 
+        def _get_train_sampler(self, train_dataset=None):
+            """Rows grouped by length within the batches of all processes; transformers would group within those of one."""
+            if self.args.train_sampling_strategy != "group_by_length":
+                return super()._get_train_sampler(train_dataset)
+            from transformers.trainer_pt_utils import LengthGroupedSampler
+
+            return LengthGroupedSampler(self.get_total_train_batch_size(self.args), self.train_dataset)
+
+        def get_train_dataloader(self):
+            """This process's micro-batches. accelerate's own dealing repeats examples where the last batch is not full."""
+            from torch.utils.data import DataLoader
+
+            rows = self.train_dataset
+            return DataLoader(
+                [*rows, filler(rows)],
+                batch_sampler=Shares(self._get_train_sampler(), len(rows), self.args.train_batch_size),
+                collate_fn=self.data_collator,
+                pin_memory=self.args.dataloader_pin_memory,
+            )
+
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             loss, tokens = token_losses(model, inputs)
-            self.tokens_seen += int(inputs["attention_mask"].sum())
+            if tokens:  # else it is only there to take part in the step
+                self.tokens_seen += int(inputs["attention_mask"].sum())
+                self.rows_seen += len(inputs["labels"])
             if "decoder_input_ids" in inputs:
                 self.tokens_seen += int(tokens)
-            self.rows_seen += len(inputs["labels"])
             if not math.isfinite(loss.item()):
                 raise TrainingDiverged(_diverged("loss", self.state.global_step + 1, loss.item(), self.args.learning_rate))
-            return loss / (tokens if num_items_in_batch is None else num_items_in_batch)
+            # Gradients, and losses for the log, are averaged over processes, but each holds only a share of the batch's sum.
+            return loss * processes.count() / (tokens if num_items_in_batch is None else num_items_in_batch)
 
     return AnswerTrainer
 
@@ -269,8 +323,9 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
             return (self.stopped_at or time.perf_counter()) - self.started - self.validation_seconds
 
         def on_train_begin(self, args, state, control, model=None, **kwargs):
-            rows = args.train_batch_size * args.gradient_accumulation_steps
-            say(f"Training: {state.max_steps} steps of {rows} examples, {base.precision.name} products, seed {args.seed}.")
+            together = f" in {args.world_size} processes" if args.world_size > 1 else ""
+            rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            say(f"Training{together}: {state.max_steps} steps of {rows} examples, {base.precision.name} products, seed {args.seed}.")
             self.started = time.perf_counter()
             self._write_header()
             self._validate(model, step=0, epoch=0.0)

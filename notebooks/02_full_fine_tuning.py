@@ -329,6 +329,9 @@ del whole, first, second  # large, and memory will be measured
 # - **a log** with one row per step, and the loss on validation documents, which are never trained on,
 # - **a stop** when a loss is not a number.
 #
+# A notebook trains on one GPU. With two, or for hours, leave it: `accelerate launch -m lab_utils train` does the same and leaves the same record
+# (README, "More than one process").
+#
 # **Predict:** the number of steps is training documents × epochs / `batch_size`, rounded up. How many? Will the validation loss fall?
 
 # %%
