@@ -42,7 +42,14 @@ def cases() -> list[Case]:
 
 def _floor() -> list[Case]:
     return [
-        Case(f"products-{precision}", "floor", f"matrix products, {precision}", system="products", changes={"precision": precision}, quick=True)
+        Case(
+            f"products-{precision}",
+            "floor",
+            f"matrix products, {precision}",
+            system="products",
+            changes={"precision": precision},
+            quick=True,
+        )
         for precision in ("float32", "bfloat16")
     ]
 
@@ -79,10 +86,10 @@ def _generation() -> list[Case]:
 def _ablations() -> list[Case]:
     """One thing turned at a time. `without`: the lab does it; `with`: it does not, and the row says what it would bring."""
 
-    def row(name: str, says: str, switch: str | None = None, same: bool = False, against: str = LORA, quick: bool = False, **changes) -> Case:
-        return Case(
-            f"{LORA}-{name}", "ablation", says, switch=switch, changes=changes, against=against, same_losses=same, quick=quick
-        )
+    def row(
+        name: str, says: str, switch: str | None = None, same: bool = False, against: str = LORA, quick: bool = False, **changes
+    ) -> Case:
+        return Case(f"{LORA}-{name}", "ablation", says, switch=switch, changes=changes, against=against, same_losses=same, quick=quick)
 
     exact = {"precision": "float32"}
     return [
@@ -186,7 +193,9 @@ def course(run_dir: Path) -> dict[str, Any]:
         if seconds is not None:
             notebooks[path.stem] = round(seconds, 1)
     if not notebooks:
-        raise LabError(f"'{run_dir}' holds no executed notebook: give the folder of a finished `make run-all`, such as runs/smollm2-everyday.")
+        raise LabError(
+            f"'{run_dir}' holds no executed notebook: give the folder of a finished `make run-all`, such as runs/smollm2-everyday."
+        )
     methods = {}
     for finished in runs.read_all(run_dir):
         parts = {part: finished.record[part]["seconds"] for part in ("training", "generation") if part in finished.record}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,7 +159,7 @@ class Meter:
 
     def reset(self) -> None:
         self.tokens = self.padded = self.steps = 0
-        self.seconds = 0.0
+        self.watch = Stopwatch()
 
     def see(self, inputs: dict) -> None:
         """Counts the tokens of a batch: real ones, and all that the model computes on. What a second stack reads counts too."""
@@ -176,10 +178,11 @@ class Meter:
 
         class Clock(TrainerCallback):
             def on_train_begin(self, args, state, control, **kwargs):
-                self.started = _now()
+                meter.watch.start()
 
             def on_train_end(self, args, state, control, **kwargs):
-                meter.seconds, meter.steps = _now() - self.started, state.global_step
+                meter.watch.stop()
+                meter.steps = state.global_step
 
         class Metered(trainer_class):
             def __init__(self, *args, **kwargs):
@@ -191,6 +194,32 @@ class Meter:
                 return super().training_step(model, inputs, *args, **kwargs)
 
         return Metered
+
+
+class Stopwatch:
+    """Seconds between `start` and `stop`, and the share of this machine's processors that other processes took meanwhile."""
+
+    seconds = others = 0.0
+
+    def start(self) -> None:
+        self._busy, self._own, self._since = _busy_seconds(), time.process_time(), _now()
+
+    def stop(self) -> None:
+        self.seconds = _now() - self._since
+        busy, own = _busy_seconds() - self._busy, time.process_time() - self._own
+        self.others = max(0.0, busy - own) / (self.seconds * (os.cpu_count() or 1))
+
+    def describe(self) -> dict[str, float]:
+        return {"seconds": self.seconds, "taken_by_others": round(self.others, 3)}
+
+
+def _busy_seconds() -> float:
+    """Processor seconds that this machine has spent on anything since it started."""
+    import psutil
+
+    spent = psutil.cpu_times()
+    idle = {"idle", "iowait", "guest", "guest_nice"}  # guests are counted among user and nice already
+    return sum(seconds for name, seconds in spent._asdict().items() if name not in idle)
 
 
 def _now() -> float:
@@ -217,7 +246,7 @@ def _train(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, Any
     return {
         "tokens": meter.tokens,
         "padded_tokens": meter.padded,
-        "seconds": meter.seconds,
+        **meter.watch.describe(),
         "steps": meter.steps,
         "warmup_seconds": warmup_seconds,
         "losses": losses,
@@ -256,7 +285,7 @@ def _tokens(encoder: Encoder, example: Example) -> tuple[int, int]:
 
 
 def _precision(case: Case, settings: config.Settings) -> str:
-    if case.system in ("student", "one_by_one"):
+    if case.system in ("student", "one_by_one") and case.method != "qlora":
         return "float32"
     spec = settings.recipe.model
     return environment.precision(spec.family, spec.precision).name
@@ -290,8 +319,8 @@ def _silent(line: str) -> None:
 def _student(case, size, settings, encoder, examples, meter, stack) -> Pass:
     """What most notebooks and course labs do: transformers' Trainer, everything padded to 512, float32, loss over all tokens.
 
-    A causal model takes DataCollatorForLanguageModeling; an encoder-decoder's labels are padded with ordinary pad tokens. LoRA on all linear
-    layers with dropout 0.05; QLoRA as the tutorials have it, through peft's prepare_model_for_kbit_training, which checkpoints.
+    A causal model takes DataCollatorForLanguageModeling; an encoder-decoder's labels are padded with ordinary pad tokens. LoRA goes on all
+    linear layers with dropout 0.05; QLoRA goes, as in the tutorials, through peft's prepare_model_for_kbit_training, which checkpoints.
     """
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments, default_data_collator
 
@@ -407,8 +436,8 @@ def _passes(build: Callable[[dict], Any], options: dict[str, Any], stack: contex
     def once(warmup: bool) -> list[float]:
         trainer = build(common | options | ({"max_steps": 1, "learning_rate": 0.0} if warmup else {}))
         trainer.remove_callback(training._printer())
-        trainer.train()
-        return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+        mean = trainer.train().training_loss
+        return [row["loss"] for row in trainer.state.log_history if "loss" in row] or [mean]
 
     return once
 
@@ -476,16 +505,17 @@ def _generate(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, 
     stack.enter_context(_patched(model, "generate", seen.around(model.generate)))
     answers(examples[:2])
     seen.padded = 0
-    started = _now()
+    watch = Stopwatch()
+    watch.start()
     new = answers(examples)
-    seconds = _now() - started
+    watch.stop()
     shape = architectures.shape_of(settings.recipe.model.source)
     prompts = [len(encoder.prompt_of(example.document)) for example in examples]
     return {
         "tokens": sum(new),
         "padded_tokens": seen.padded,
         "examples": len(examples),
-        "seconds": seconds,
+        **watch.describe(),
         "operations": bench_floor.generation_flops(shape, zip(prompts, new, strict=True)),
         "precision": _precision(case, settings),
     }

@@ -14,7 +14,10 @@ from lab_utils.plots import METHOD_NAMES
 
 MODELS = {"causal": "SmolLM2-135M (decoder)", "seq2seq": "random T5, 140M (encoder-decoder)"}
 UNITS = {"examples": "training examples", "length": "document tokens", "batch": "examples a batch", "rank": "adapter rank"}
-SYSTEM_COLORS = {"lab": plots.ACCENT, "student": plots.QUIET, "one_by_one": plots.QUIET, "trl": "#CC79A7", "trl_best": "#D55E00", "stock_best": "#D55E00"}  # fmt: skip
+SYSTEM_COLORS = {
+    "lab": plots.ACCENT, "student": plots.QUIET, "one_by_one": plots.QUIET, "trl": "#CC79A7", "trl_best": "#D55E00", "stock_best": "#D55E00",
+}  # fmt: skip
+NOTICED = 0.1  # share of the processors that other processes may take before the report says so
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def text(record: dict[str, Any], cases: Sequence[Case]) -> str:
     for device, found in record["sections"].items():
         section = Section(found, cases)
         parts.append(f"## {'GPU' if device == 'cuda' else 'CPU'}: {section.machine['hardware']}")
-        parts += [part for part in (_setting(section), _rates(section)) if part]
+        parts += [part for part in (_setting(section), _rates(section), disturbance(section)) if part]
         for title, table in (
             ("Training", training_table(section)),
             ("Generation", generation_table(section)),
@@ -114,9 +117,9 @@ def _conditions(record: dict[str, Any]) -> str:
     kind = "Quick bench, no evidence. " if record["quick"] else ""
     unfinished = "" if record["status"] == "finished" else "It was stopped before its end. "
     return (
-        f"{kind}{unfinished}{record['date']}, commit {record['commit']}. Each case ran in a process of its own, {record['rounds']} times, the "
-        "cases in turn; a warm-up step is left out. Figures are medians with the lowest and highest round; ratios are taken within a round. "
-        "Tokens are real ones: padding does not count. " + " ".join(record["skipped"])
+        f"{kind}{unfinished}{record['date']}, commit {record['commit']}. Each case ran in a process of its own, {record['rounds']} times, "
+        "the cases in turn; a warm-up step is left out. Figures are medians with the lowest and highest round; ratios are taken within a "
+        "round. Tokens are real ones: padding does not count. " + " ".join(record["skipped"])
     ).strip()
 
 
@@ -132,7 +135,21 @@ def _setting(section: Section) -> str:
 def _rates(section: Section) -> str:
     found = {precision: section.product_rate(precision) for precision in ("float32", "bfloat16")}
     told = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {precision}" for precision, rate in found.items() if rate)
-    return f"Matrix products alone: {told}. The floor below is a method's arithmetic at that rate, in the number format of the row." if told else ""
+    if not told:
+        return ""
+    return f"Matrix products alone: {told}. The floor is a method's arithmetic at that rate, in the number format of the row."
+
+
+def disturbance(section: Section) -> str:
+    """A sentence on what else ran, where it took more than a tenth of the processors."""
+    shares = {name: max((r.get("taken_by_others", 0) for r in section.good(name)), default=0) for name in section.results}
+    disturbed = [name for name, share in shares.items() if share > NOTICED]
+    if not disturbed:
+        return ""
+    return (
+        f"Other processes took up to {max(shares.values()):.0%} of the processors while {len(disturbed)} of {len(shares)} cases ran: "
+        "their figures are too low, and the bench should run again alone."
+    )
 
 
 def training_table(section: Section) -> str:
@@ -323,7 +340,9 @@ def growth_figure(section: Section) -> plots.Picture | None:
                 panel.set_ylabel("tokens/s (circles)")
             if number == len(axes) - 1:
                 memory.set_ylabel("peak GB (squares)")
-            told.append(f"{UNITS[name]} " + ", ".join(f"{p:g}: {r:,.0f}, {gb:.1f} GB" for p, r, gb in zip(places, rates, peaks, strict=True)))
+            told.append(
+                f"{UNITS[name]} " + ", ".join(f"{p:g}: {r:,.0f}, {gb:.1f} GB" for p, r, gb in zip(places, rates, peaks, strict=True))
+            )
         return plots.Picture(figure, "Tokens a second and peak memory of LoRA training. " + "; ".join(told) + ".")
 
 
