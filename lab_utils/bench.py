@@ -258,6 +258,13 @@ def bench(quick: bool, out: Path | None = None, course_dir: Path | None = None, 
     return path
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabError(f"'{path}' is no record of a bench ({error}): give a JSON file that `make bench` wrote.") from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab_utils.bench", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="LoRA only, few examples, two rounds: minutes instead of hours")
@@ -286,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(result), flush=True)
             return int("failed" in result)
         elif given.tables:
-            bench_report.write(json.loads(given.tables.read_text(encoding="utf-8")), cases(), given.tables.with_suffix(".md"))
+            bench_report.write(_read(given.tables), cases(), given.tables.with_suffix(".md"))
         else:
             print(bench(given.quick, given.out, given.course, given.rounds, given.only))
     except LabError as error:

@@ -14,9 +14,8 @@ from lab_utils.plots import METHOD_NAMES
 
 MODELS = {"causal": "SmolLM2-135M (decoder)", "seq2seq": "random T5, 140M (encoder-decoder)"}
 UNITS = {"examples": "training examples", "length": "document tokens", "batch": "examples a batch", "rank": "adapter rank"}
-SYSTEM_COLORS = {
-    "lab": plots.ACCENT, "student": plots.QUIET, "one_by_one": plots.QUIET, "trl": "#CC79A7", "trl_best": "#D55E00", "stock_best": "#D55E00",
-}  # fmt: skip
+STRONG, WEAK, DEFAULT = "#D55E00", plots.QUIET, "#CC79A7"
+SYSTEM_COLORS = {"lab": plots.ACCENT, "student": WEAK, "one_by_one": WEAK, "trl": DEFAULT, "trl_best": STRONG, "stock_best": STRONG}
 NOTICED = 0.1  # share of the processors that other processes may take before the report says so
 
 
@@ -44,6 +43,10 @@ def rate(result: dict[str, Any]) -> float:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     """Ours over theirs, round by round, since a round's cases ran side by side; a round that only one of them has is left out."""
     return Spread.of([a / b for a, b in zip(ours, theirs, strict=False)])
+
+
+def times(spread: Spread) -> str:
+    return f"{spread.median:.2f} x ({spread.low:.2f} to {spread.high:.2f})"
 
 
 def in_words(result: dict[str, Any]) -> str:
@@ -181,7 +184,7 @@ def _measured(section: Section, case: Case, own: str) -> dict[str, str]:
     if floor:
         cells["share of the floor"] = f"{statistics.median(rates) / floor:.0%}"
     if case.name != own and section.good(own):
-        cells["this lab is faster"] = f"{ratio(section.rates(own), rates):.2f} x"
+        cells["this lab is faster"] = times(ratio(section.rates(own), rates))
         cells["with memory"] = f"{section.peak(own) / section.peak(case.name):.2f} x"
     return cells
 
@@ -199,7 +202,7 @@ def ablation_table(section: Section) -> str:
             continue
         row = {"one thing turned": case.says, "tokens/s": f"{Spread.of(section.rates(case.name)):.0f}"}
         if section.good(case.against):
-            row["of the speed"] = f"{ratio(section.rates(case.name), section.rates(case.against)):.2f} x"
+            row["of the speed"] = times(ratio(section.rates(case.name), section.rates(case.against)))
             row["of the memory"] = f"{section.peak(case.name) / section.peak(case.against):.2f} x"
             if case.same_losses:
                 row["largest difference of a loss"] = f"{loss_difference(section.good(case.name), section.good(case.against)):.1e}"
