@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def _ablations() -> list[Case]:
         row("ungrouped", "without length grouping", "ungrouped", quick=True),
         row("all_logits", "without answer-only logits", "all_logits", same=True, quick=True),
         row("float32", "without 16-bit products", quick=True, **exact),
-        row("float32-all_logits", "without either of these two", "all_logits", same=True, against=f"{LORA}-float32", **exact),
+        row("float32-all_logits", "in float32, without answer-only logits", "all_logits", same=True, against=f"{LORA}-float32", **exact),
         row("dropout", "with dropout 0.05", dropout=0.05, quick=True),
         row("unfused", "without the fused optimizer", "unfused", same=True),
         row("checkpointing", "with checkpointing", same=True, activation_checkpointing=True),
@@ -139,7 +140,7 @@ def run(
             earlier = results[case.name]
             if earlier and "failed" in earlier[-1]:
                 continue
-            smaller = Size(size.models, min(size.examples, GROWTH_EXAMPLES), size.answers) if case.section == "growth" else size
+            smaller = replace(size, examples=min(size.examples, GROWTH_EXAMPLES)) if case.section == "growth" else size
             result = execute(case, smaller)
             earlier.append(result)
             save(results)
@@ -208,11 +209,21 @@ def file_name(hardware: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", hardware.lower()).strip("-")
 
 
-def bench(quick: bool, out: Path | None = None, course_dir: Path | None = None, rounds: int | None = None, only: str = "") -> Path:
+def bench(
+    quick: bool,
+    out: Path | None = None,
+    course_dir: Path | None = None,
+    rounds: int | None = None,
+    only: str = "",
+    examples: int | None = None,
+    answers: int | None = None,
+) -> Path:
     """Runs the bench and writes its record, tables and figures; returns the record's path.
 
     Args:
         out: by default lab_utils/recorded/bench, and runs/bench for the quick bench, which is no evidence.
+        course_dir: a finished run of the notebooks, for the seconds of the course.
+        rounds, examples, answers: how often each case runs, and on how much, in place of what quick or full means.
         only: a regular expression that the names of cases must match.
     """
     taken = course(course_dir) if course_dir else None
@@ -244,6 +255,7 @@ def bench(quick: bool, out: Path | None = None, course_dir: Path | None = None, 
 
     for device in devices:
         size = QUICK if quick else ON_GPU if device == "cuda" else FULL
+        size = replace(size, examples=examples or size.examples, answers=answers or size.answers)
         section = {"machine": here[device], "size": vars(size) | {"batch": bench_cases.BATCH}, "results": {}}
         record["sections"][device] = section
 
@@ -277,8 +289,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--case", metavar="NAME", help="run one case in this process and print its result as one line of JSON")
     parser.add_argument("--machine", action="store_true", help="print what the figures of this machine depend on")
     parser.add_argument("--models", choices=("small", "tiny"), default="small", help="of --case: SmolLM2 and a T5 as large, or toys")
-    parser.add_argument("--examples", type=int, default=FULL.examples, help="of --case: training examples")
-    parser.add_argument("--answers", type=int, default=FULL.answers, help="of --case: documents to summarize")
+    parser.add_argument("--examples", type=int, metavar="N", help=f"training dialogues ({FULL.examples}; with --quick {QUICK.examples})")
+    parser.add_argument("--answers", type=int, metavar="N", help=f"dialogues to summarize ({FULL.answers}; with --quick {QUICK.answers})")
     given = parser.parse_args(argv)
     known = {case.name: case for case in cases()}
     try:
@@ -289,13 +301,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif given.case:
             if given.case not in known:
                 raise LabError(f"Unknown case '{given.case}'; known: {', '.join(known)}.")
-            result = one(known[given.case], Size(given.models, given.examples, given.answers))
+            result = one(known[given.case], Size(given.models, given.examples or FULL.examples, given.answers or FULL.answers))
             print(json.dumps(result), flush=True)
             return int("failed" in result)
         elif given.tables:
             bench_report.write(_read(given.tables), cases(), given.tables.with_suffix(".md"))
         else:
-            print(bench(given.quick, given.out, given.course, given.rounds, given.only))
+            print(bench(given.quick, given.out, given.course, given.rounds, given.only, given.examples, given.answers))
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

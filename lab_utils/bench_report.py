@@ -13,6 +13,7 @@ from lab_utils.bench_cases import Case
 from lab_utils.plots import METHOD_NAMES
 
 MODELS = {"causal": "SmolLM2-135M (decoder)", "seq2seq": "random T5, 140M (encoder-decoder)"}
+TITLES = {"causal": "decoder, 135M", "seq2seq": "encoder-decoder, 140M"}
 UNITS = {"examples": "training examples", "length": "document tokens", "batch": "examples a batch", "rank": "adapter rank"}
 STRONG, WEAK, DEFAULT = "#D55E00", plots.QUIET, "#CC79A7"
 SYSTEM_COLORS = {"lab": plots.ACCENT, "student": WEAK, "one_by_one": WEAK, "trl": DEFAULT, "trl_best": STRONG, "stock_best": STRONG}
@@ -69,6 +70,11 @@ class Section:
     def of(self, part: str) -> list[Case]:
         return [case for case in self.cases if case.section == part]
 
+    @property
+    def turned(self) -> list[Case]:
+        """The cases that differ from another one in one thing, of training first."""
+        return [case for case in self.cases if case.against]
+
     def good(self, name: str) -> list[dict[str, Any]]:
         """The rounds in which a case did what it should."""
         return [result for result in self.results.get(name, []) if "failed" not in result]
@@ -110,7 +116,7 @@ def text(record: dict[str, Any], cases: Sequence[Case]) -> str:
         ):
             if table:
                 parts += [f"### {title}", table]
-        parts += pay_back(section)
+                parts += pay_back(section) if title == "One thing at a time" else []
     if record["course"]:
         parts += ["## The course", course_table(record["course"])]
     return "\n\n".join(parts) + "\n"
@@ -158,21 +164,38 @@ def disturbance(section: Section) -> str:
 def training_table(section: Section) -> str:
     rows = []
     for case in section.of("training"):
-        row = {"model": MODELS[case.family], "method": METHOD_NAMES[case.method], "system": case.says}
+        row = {"model": MODELS[case.family], "method": METHOD_NAMES[case.method]}
         own = f"{case.family}-{case.method}-lab"
-        rows.append(row | _measured(section, case, own) | {"computed per real token": _padding(section, case.name)})
+        padding = {"computed per real token": _padding(section, case.name)}
+        rows.append(row | {"system": case.says} | _measured(section, case, own) | padding)
+        if case.name == own:
+            rows += [row | bound for bound in _bound(section, own)]
     return _table(rows)
 
 
 def generation_table(section: Section) -> str:
     rows = []
     for case in section.of("generation"):
+        if case.against:
+            continue
         own = f"{case.family}-summaries-lab"
         row = {"model": MODELS[case.family], "system": case.says} | _measured(section, case, own)
         if good := section.good(case.name):
             row["summaries a minute"] = f"{60 * statistics.median(r['examples'] / r['seconds'] for r in good):.1f}"
         rows.append(row)
+        if case.name == own:
+            rows += [{"model": MODELS[case.family]} | bound for bound in _bound(section, own)]
     return _table(rows)
+
+
+def _bound(section: Section, own: str) -> list[dict[str, str]]:
+    """The row of the arithmetic floor below the lab's own one, in the lab's number format."""
+    floor = section.floor(own) if section.good(own) else None
+    if not floor:
+        return []
+    precision = section.good(own)[0]["precision"]
+    lab = Spread.of([rate / floor for rate in section.rates(own)])
+    return [{"system": f"the arithmetic alone, {precision}", "tokens/s": f"{floor:,.0f}", "this lab's speed": times(lab)}]
 
 
 def _measured(section: Section, case: Case, own: str) -> dict[str, str]:
@@ -184,8 +207,8 @@ def _measured(section: Section, case: Case, own: str) -> dict[str, str]:
     if floor:
         cells["share of the floor"] = f"{statistics.median(rates) / floor:.0%}"
     if case.name != own and section.good(own):
-        cells["this lab is faster"] = times(ratio(section.rates(own), rates))
-        cells["with memory"] = f"{section.peak(own) / section.peak(case.name):.2f} x"
+        cells["this lab's speed"] = times(ratio(section.rates(own), rates))
+        cells["this lab's memory"] = f"{section.peak(own) / section.peak(case.name):.2f} x"
     return cells
 
 
@@ -196,11 +219,13 @@ def _padding(section: Section, name: str) -> str:
 
 def ablation_table(section: Section) -> str:
     rows = []
-    for case in section.of("ablation"):
+    names = {case.name: _names(case) for case in section.cases}
+    for case in section.turned:
+        row = {"one thing turned": _names(case), "beside": names.get(case.against, "")}
         if failure := section.failure(case.name):
-            rows.append({"one thing turned": case.says, "tokens/s": f"failed: {failure}"})
+            rows.append(row | {"tokens/s": f"failed: {failure}"})
             continue
-        row = {"one thing turned": case.says, "tokens/s": f"{Spread.of(section.rates(case.name)):.0f}"}
+        row |= {"tokens/s": f"{Spread.of(section.rates(case.name)):.0f}"}
         if section.good(case.against):
             row["of the speed"] = times(ratio(section.rates(case.name), section.rates(case.against)))
             row["of the memory"] = f"{section.peak(case.name) / section.peak(case.against):.2f} x"
@@ -208,6 +233,10 @@ def ablation_table(section: Section) -> str:
                 row["largest difference of a loss"] = f"{loss_difference(section.good(case.name), section.good(case.against)):.1e}"
         rows.append(row)
     return _table(rows)
+
+
+def _names(case: Case) -> str:
+    return f"summaries: {case.says}" if case.generates else case.says
 
 
 def loss_difference(some: Sequence[dict], others: Sequence[dict]) -> float:
@@ -275,7 +304,7 @@ def speed_figure(section: Section) -> plots.Picture | None:
         return None
     names = [f"{'summaries' if case.generates else METHOD_NAMES[case.method]}, {case.says}" for case in shown]
     families = list(dict.fromkeys(case.family for case in shown))
-    with plots.axes(4.6 * len(families), 1.4 + 0.34 * len(shown) / len(families), columns=len(families), squeeze=False) as (figure, panels):
+    with plots.axes(5.4 * len(families), 1.4 + 0.34 * len(shown) / len(families), columns=len(families), squeeze=False) as (figure, panels):
         told = []
         for axis, family in zip(panels[0], families, strict=True):
             own = [(name, case) for name, case in zip(names, shown, strict=True) if case.family == family]
@@ -291,7 +320,7 @@ def speed_figure(section: Section) -> plots.Picture | None:
                     told.append(f"its floor {floor:,.0f}")
             axis.set_yticks(range(len(own)), [name for name, _ in own], fontsize=9)
             axis.invert_yaxis()
-            axis.set(title=MODELS[family], xlabel="real tokens a second (thick line: the floor)")
+            axis.set(title=TITLES[family], xlabel="real tokens a second\n(thick line: the arithmetic alone)")
             axis.margins(x=0.14)
         return plots.Picture(figure, "Bars of real tokens a second. " + "; ".join(told) + ".")
 
@@ -299,13 +328,12 @@ def speed_figure(section: Section) -> plots.Picture | None:
 def ablation_figure(section: Section) -> plots.Picture | None:
     """What is left of the speed when one thing is turned."""
     rows = {}
-    for case in section.of("ablation"):
+    for case in section.turned:
         if section.good(case.name) and section.good(case.against):
-            found = ratio(section.rates(case.name), section.rates(case.against))
-            rows[case.says] = found
+            rows[_names(case)] = ratio(section.rates(case.name), section.rates(case.against))
     if not rows:
         return None
-    with plots.axes(plots.NARROW + 1.2, 0.9 + 0.36 * len(rows)) as (figure, axis):
+    with plots.axes(plots.NARROW + 1.6, 0.9 + 0.36 * len(rows)) as (figure, axis):
         for y, found in enumerate(rows.values()):
             color = plots.QUIET if found.low <= 1 <= found.high else plots.ACCENT
             axis.plot([found.low, found.high], [y, y], color=color, linewidth=2.5, solid_capstyle="butt")
@@ -313,7 +341,7 @@ def ablation_figure(section: Section) -> plots.Picture | None:
         axis.axvline(1, color="black", linewidth=1)
         axis.set_yticks(range(len(rows)), list(rows), fontsize=9)
         axis.invert_yaxis()
-        axis.set(xlabel="speed, the lab's own being 1 (grey: no clear difference)")
+        axis.set(xlabel="speed (1: the row that it is beside)")
         told = "; ".join(f"{name} {found:.2f}" for name, found in rows.items())
         return plots.Picture(figure, f"Speed with one thing turned, as a share of the lab's own. {told}.")
 

@@ -116,10 +116,11 @@ def test_the_training_table_compares_with_the_labs_own_row_of_the_same_method():
     rows = {(row["method"], row["system"]): row for row in rows_of(bench_report.training_table(section(results)))}
     student = rows["LoRA", "student script"]
     assert student["tokens/s"] == "100 (50 to 100)" and student["peak GB"] == "10.00"
-    assert student["this lab is faster"] == "4.00 x (2.00 to 4.00)"
-    assert student["with memory"] == "0.50 x"  # the most of all rounds: 5 of 10
+    assert student["this lab's speed"] == "4.00 x (2.00 to 4.00)"
+    assert student["this lab's memory"] == "0.50 x"  # the most of all rounds: 5 of 10
+    assert rows["LoRA", "the arithmetic alone, float32"]["tokens/s"] == "4,000"
     assert student["share of the floor"] == "2%"  # 4e6 operations a second at 1,000 a token: 4,000 tokens a second
-    assert not any(rows[method, "this lab"].get("this lab is faster") for method in ("LoRA", "full fine-tuning"))
+    assert not any(rows[method, "this lab"].get("this lab's speed") for method in ("LoRA", "full fine-tuning"))
 
 
 def test_a_promise_of_equal_losses_is_shown_as_the_largest_difference_of_a_step():
@@ -349,8 +350,10 @@ def test_rows_that_promise_the_same_losses_keep_them_in_float32(switch):
 
 
 def test_without_grouping_batches_hold_more_padding():
-    size = Size("tiny", examples=48, answers=6)
-    assert measured(switch="ungrouped", size=size)["padded_tokens"] > 1.1 * measured(size=size)["padded_tokens"]
+    # transformers' sampler sorts within (examples / 4 batches) batches: small batches here, so that there is something to sort
+    few = {"batch_size": 2, "micro_batch": 2, "size": Size("tiny", examples=32, answers=6)}
+    grouped, ungrouped = measured(**few), measured(switch="ungrouped", **few)
+    assert grouped["tokens"] == ungrouped["tokens"] and grouped["padded_tokens"] < ungrouped["padded_tokens"]
 
 
 def test_without_casts_no_adapter_casts_its_input():
