@@ -108,6 +108,7 @@ def text(record: dict[str, Any], cases: Sequence[Case]) -> str:
         section = Section(found, cases)
         parts.append(f"## {'GPU' if device == 'cuda' else 'CPU'}: {section.machine['hardware']}")
         parts += [part for part in (_setting(section), _rates(section), disturbance(section)) if part]
+        parts += ["\n".join(f"- {sentence}" for sentence in found)] if (found := findings(section)) else []
         for title, table in (
             ("Training", training_table(section)),
             ("Generation", generation_table(section)),
@@ -132,6 +133,20 @@ def _conditions(record: dict[str, Any]) -> str:
     ).strip()
 
 
+def findings(section: Section) -> list[str]:
+    """A sentence for each system that the lab's own row was measured beside."""
+    told = []
+    for case in [*section.of("training"), *section.of("generation")]:
+        own = f"{case.family}-summaries-lab" if case.generates else f"{case.family}-{case.method}-lab"
+        if case.system == "lab" or not section.good(case.name) or not section.good(own):
+            continue
+        what = "Summaries" if case.generates else METHOD_NAMES[case.method][0].upper() + METHOD_NAMES[case.method][1:]
+        speed = times(ratio(section.rates(own), section.rates(case.name)))
+        memory = section.peak(own) / section.peak(case.name)
+        told.append(f"{what}, {TITLES[case.family]}: {speed} the tokens a second of {case.says}, in {memory:.2f} x its memory.")
+    return told
+
+
 def _setting(section: Section) -> str:
     size, machine = section.size, section.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -142,7 +157,7 @@ def _setting(section: Section) -> str:
 
 
 def _rates(section: Section) -> str:
-    found = {precision: section.product_rate(precision) for precision in ("float32", "bfloat16")}
+    found = {precision: section.product_rate(precision) for precision in ("float32", "bfloat16", "float16")}
     told = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {precision}" for precision, rate in found.items() if rate)
     if not told:
         return ""
@@ -258,7 +273,7 @@ def growth_table(section: Section) -> str:
         row["seconds"] = f"{Spread.of([r['seconds'] for r in good]):.1f}"
         row |= {"tokens/s": f"{Spread.of(section.rates(case.name)):.0f}", "peak GB": f"{section.peak(case.name):.2f}"}
         rows.append(row)
-    return _table(rows)
+    return _table(rows) + (f"\n\nLoRA training of the decoder on {section.size['growth']} dialogues unless they grow." if rows else "")
 
 
 def pay_back(section: Section) -> list[str]:

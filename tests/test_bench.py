@@ -79,7 +79,7 @@ def result(tokens, seconds, peak_gb=1.0, **more):
 
 def record(results, **more):
     machine = {"hardware": "CPU (toy), 2 cores, 4 GB", "device": "cpu", "threads": 2, "versions": {"torch": "9.9"}}
-    size = {"examples": 16, "answers": 6, "batch": 8}
+    size = {"examples": 16, "answers": 6, "batch": 8, "growth": 16}
     sections = {"cpu": {"machine": machine, "size": size, "results": results}}
     return {
         "schema": 1, "status": "finished", "date": "2026-11-21", "commit": "abc", "quick": False, "rounds": 3, "skipped": [],
@@ -121,6 +121,17 @@ def test_the_training_table_compares_with_the_labs_own_row_of_the_same_method():
     assert rows["LoRA", "the arithmetic alone, float32"]["tokens/s"] == "4,000"
     assert student["share of the floor"] == "2%"  # 4e6 operations a second at 1,000 a token: 4,000 tokens a second
     assert not any(rows[method, "this lab"].get("this lab's speed") for method in ("LoRA", "full fine-tuning"))
+
+
+def test_a_finding_names_system_speed_and_memory():
+    results = {
+        "seq2seq-summaries-one_by_one": [result(100, 6, 3.0)],
+        "seq2seq-summaries-lab": [result(100, 1, 1.5)],
+        "causal-full-lab": [result(100, 1)],
+    }
+    assert bench_report.findings(section(results)) == [
+        "Summaries, encoder-decoder, 140M: 6.00 x (6.00 to 6.00) the tokens a second of one by one, float32, in 0.50 x its memory."
+    ]
 
 
 def test_a_promise_of_equal_losses_is_shown_as_the_largest_difference_of_a_step():
