@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab_utils import bench_cases, bench_report, runs
-from lab_utils.bench_cases import Case, Size
+from lab_utils import bench_cases, bench_measure, bench_report, bench_results, bench_rivals, runs
+from lab_utils.bench_cases import Case, Size, cases
 from lab_utils.environment import say
 from lab_utils.errors import LabError, without_folders
 
@@ -33,92 +33,6 @@ ON_GPU = Size("small", examples=240, answers=60)
 ROUNDS = 3
 GROWTH_EXAMPLES = 16
 LIMIT_SECONDS = 1800  # for one case
-LORA = "causal-lora-lab"
-
-
-def cases() -> list[Case]:
-    """Everything that is measured, in the order in which it is measured."""
-    return [*_floor(), *_training(), *_generation(), *_ablations(), *_growth()]
-
-
-def _floor() -> list[Case]:
-    return [
-        Case(
-            f"products-{precision}",
-            "floor",
-            f"matrix products, {precision}",
-            system="products",
-            changes={"precision": precision},
-            quick=True,
-        )
-        for precision in ("float32", "bfloat16", "float16")
-    ]
-
-
-def _training() -> list[Case]:
-    says = {
-        "student": "student script", "trl": "TRL, defaults", "trl_best": "TRL, at its best", "stock_best": "Trainer, at its best",
-        "lab": "this lab",
-    }  # fmt: skip
-    systems = {"causal": ("student", "trl", "trl_best", "lab"), "seq2seq": ("student", "stock_best", "lab")}
-    return [
-        Case(f"{family}-{method}-{system}", "training", says[system], family, method, system, quick=method == "lora")
-        for family in systems
-        for method in ("full", "lora", "qlora")
-        for system in systems[family]
-    ]
-
-
-def _generation() -> list[Case]:
-    found = []
-    for family in ("causal", "seq2seq"):
-        name = f"{family}-summaries"
-        found.append(Case(f"{name}-one_by_one", "generation", "one by one, float32", family, system="one_by_one", quick=True))
-        found.append(Case(f"{name}-lab", "generation", "this lab", family, quick=True))
-    name = "causal-summaries-lab"
-    turned = [
-        Case(f"{name}-single", "generation", "without batches", changes={"generation_batch": 1}, against=name),
-        Case(f"{name}-unsorted", "generation", "without sorting by length", switch="unsorted", against=name),
-        Case(f"{name}-float32", "generation", "without 16-bit products", changes={"precision": "float32"}, against=name),
-    ]
-    return found + turned
-
-
-def _ablations() -> list[Case]:
-    """One thing turned at a time. `without`: the lab does it; `with`: it does not, and the row says what it would bring."""
-
-    def row(
-        name: str, says: str, switch: str | None = None, same: bool = False, against: str = LORA, quick: bool = False, **changes
-    ) -> Case:
-        return Case(f"{LORA}-{name}", "ablation", says, switch=switch, changes=changes, against=against, same_losses=same, quick=quick)
-
-    exact = {"precision": "float32"}
-    return [
-        row("ungrouped", "without length grouping", "ungrouped", quick=True),
-        row("all_logits", "without answer-only logits", "all_logits", same=True, quick=True),
-        row("float32", "without 16-bit products", quick=True, **exact),
-        row("float32-all_logits", "in float32, without answer-only logits", "all_logits", same=True, against=f"{LORA}-float32", **exact),
-        row("dropout", "with dropout 0.05", dropout=0.05, quick=True),
-        row("unfused", "without the fused optimizer", "unfused", same=True),
-        row("checkpointing", "with checkpointing", same=True, activation_checkpointing=True),
-        row("batch4", "with batches of 4, the course's", batch_size=4, micro_batch=4),
-        row("micro2", "with micro-batches of 2", micro_batch=2),
-        row("no_input_casts", "with no input casts around adapters", "no_input_casts", same=True),
-        row("allocator", "with an allocator that keeps large blocks", "allocator", same=True),
-        row("compile", "with torch.compile", "compile", same=True),
-    ]  # fmt: skip
-
-
-def _growth() -> list[Case]:
-    def point(axis: str, value: int, **changes) -> Case:
-        return Case(f"growth-{axis}-{value}", "growth", f"{axis} {value}", changes=changes, growth=(axis, value))
-
-    return [
-        *(point("examples", n) for n in (8, 16, 32, 64)),
-        *(point("length", n, document_tokens=n) for n in (64, 128, 256, 512)),
-        *(point("batch", n, batch_size=n, micro_batch=n) for n in (1, 2, 4, 8, 16)),
-        *(point("rank", n, rank=n, alpha=2 * n) for n in (4, 16, 64)),
-    ]
 
 
 # --- running ----------------------------------------------------------------------------------------------------------------
@@ -144,7 +58,7 @@ def run(
             result = execute(case, smaller)
             earlier.append(result)
             save(results)
-            say(f"round {number}/{rounds}, {position}/{len(chosen)} {case.name}: {bench_report.in_words(result)}")
+            say(f"round {number}/{rounds}, {position}/{len(chosen)} {case.name}: {bench_results.in_words(result)}")
     return results
 
 
@@ -176,7 +90,7 @@ def _in_a_process(words: Sequence[str], device: str, limit: float) -> dict[str, 
 def one(case: Case, size: Size) -> dict[str, Any]:
     """A case's result, or why it failed, in this process."""
     try:
-        return bench_cases.measure(case, size)
+        return bench_measure.measure(case, size)
     except Exception as error:  # whatever a contender raises belongs into the record, and the others go on
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return {"failed": without_folders(reason if isinstance(error, LabError) else f"{type(error).__name__}: {reason}")}
@@ -234,7 +148,7 @@ def bench(
     skipped = []
     if importlib.util.find_spec("trl") is None:
         chosen = [case for case in chosen if not case.system.startswith("trl")]
-        skipped.append(f"{bench_cases.WITHOUT_TRL}.")
+        skipped.append(f"{bench_rivals.WITHOUT_TRL}.")
     here = {device: _in_a_process(["--machine"], device, LIMIT_SECONDS) for device in ("cpu", "cuda")}
     for found in here.values():
         if "failed" in found:
@@ -298,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.list:
             print("\n".join(known))
         elif given.machine:
-            print(json.dumps(bench_cases.machine()))
+            print(json.dumps(bench_measure.machine()))
         elif given.case:
             if given.case not in known:
                 raise LabError(f"Unknown case '{given.case}'; known: {', '.join(known)}.")

@@ -6,9 +6,22 @@ import sys
 
 import pytest
 
-from lab_utils import architectures, bench, bench_cases, bench_floor, bench_report, data, generation, models, training
+from lab_utils import (
+    architectures,
+    bench,
+    bench_cases,
+    bench_floor,
+    bench_measure,
+    bench_report,
+    bench_results,
+    bench_switches,
+    data,
+    generation,
+    models,
+    training,
+)
 from lab_utils.bench_cases import Case, Size
-from lab_utils.bench_report import Section, Spread
+from lab_utils.bench_results import Section, Spread
 from lab_utils.errors import LabError
 
 TINY = Size("tiny", examples=16, answers=6)
@@ -103,7 +116,7 @@ def test_medians_stand_with_the_lowest_and_highest():
 
 def test_ratios_are_taken_within_a_round():
     # each round's machine was twice as slow as the last one's; 100/10, 50/10, 25/5
-    assert bench_report.ratio([100, 50, 25], [10, 10, 5]) == Spread(5, 5, 10)
+    assert bench_results.ratio([100, 50, 25], [10, 10, 5]) == Spread(5, 5, 10)
 
 
 def test_the_training_table_compares_with_the_labs_own_row_of_the_same_method():
@@ -195,7 +208,7 @@ def test_whatever_a_contender_raises_becomes_a_sentence_without_folders(monkeypa
     def broken(case, size):
         raise RuntimeError("no file /home/someone/secret/model.bin\nmore")
 
-    monkeypatch.setattr(bench_cases, "measure", broken)
+    monkeypatch.setattr(bench_measure, "measure", broken)
     assert bench.one(Case("a", "training", "a"), TINY) == {"failed": "RuntimeError: no file model.bin"}
 
 
@@ -247,7 +260,7 @@ def test_every_case_is_named_once_and_compared_with_one_that_exists():
     names = [case.name for case in bench.cases()]
     assert len(set(names)) == len(names)
     assert all(case.against in names for case in bench.cases() if case.against)
-    switches = bench_cases.BEFORE_LOADING | bench_cases.AROUND_TRAINING | bench_cases.AROUND_GENERATION
+    switches = bench_switches.BEFORE_LOADING | bench_switches.AROUND_TRAINING | bench_switches.AROUND_GENERATION
     assert {case.switch for case in bench.cases()} - {None} == set(switches)
     for case in bench.cases():
         if case.system != "products":
@@ -292,7 +305,7 @@ def test_a_folder_without_executed_notebooks_is_no_course(tmp_path):
 
 
 def measured(family="causal", system="lab", method="lora", switch=None, size=TINY, section="training", **changes):
-    return bench_cases.measure(Case("x", section, "x", family, method, system, changes=LONG | changes, switch=switch), size)
+    return bench_measure.measure(Case("x", section, "x", family, method, system, changes=LONG | changes, switch=switch), size)
 
 
 @pytest.mark.parametrize("family", ["causal", "seq2seq"])
@@ -321,7 +334,7 @@ def test_the_warm_up_step_leaves_no_trace_in_the_losses():
     base = models.load(settings)
     history = training.train(models.attach_lora(base), base, data.load(settings.recipe.data).train[:16], say=lambda line: None)
     alone = [row["loss"] for row in history.log]
-    assert bench_cases.measure(case, TINY)["losses"] == pytest.approx(alone, abs=1e-6)
+    assert bench_measure.measure(case, TINY)["losses"] == pytest.approx(alone, abs=1e-6)
 
 
 def output_rows(model, run):
@@ -346,10 +359,10 @@ def test_without_answer_only_logits_every_position_is_computed_and_the_loss_is_t
         return (total / count).item()
 
     lab, few = output_rows(base.model, loss)
-    with bench_cases.all_logits(model):
+    with bench_switches.all_logits(model):
         plain, all_rows = output_rows(base.model, loss)
     assert plain == pytest.approx(lab, abs=1e-5)
-    assert training.token_losses is not bench_cases.plain_token_losses  # restored
+    assert training.token_losses is not bench_switches.plain_token_losses  # restored
     if family == "causal":
         assert few < all_rows == batch["input_ids"].numel()
 
@@ -375,7 +388,7 @@ def test_without_casts_no_adapter_casts_its_input():
         return {module.cast_input_dtype_enabled for module in model.modules() if hasattr(module, "cast_input_dtype_enabled")}
 
     assert casting() == {True}
-    with bench_cases.no_input_casts(model):
+    with bench_switches.no_input_casts(model):
         assert casting() == {False}
     assert casting() == {True}
 
@@ -383,15 +396,15 @@ def test_without_casts_no_adapter_casts_its_input():
 def test_without_the_fused_optimizer_the_arguments_name_the_plain_one():
     settings = bench_cases.settings_of(Case("x", "training", "x"), TINY)
     given = (settings.training, "folder", 0, models.environment.precision("causal", "float32"), "cpu")
-    with bench_cases.AROUND_TRAINING["unfused"](None):
+    with bench_switches.AROUND_TRAINING["unfused"](None):
         assert training.training_arguments(*given).optim == "adamw_torch"
     assert training.training_arguments(*given).optim == "adamw_torch_fused"
 
 
 def test_an_allocator_without_such_settings_is_said(monkeypatch):
-    monkeypatch.setattr(bench_cases.ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(bench_switches.ctypes, "CDLL", lambda name: object())
     with pytest.raises(LabError, match="left out"):
-        bench_cases.keep_large_blocks()
+        bench_switches.keep_large_blocks()
 
 
 def test_the_lab_answers_as_one_by_one_does_and_sorting_saves_padding():
@@ -405,13 +418,13 @@ def test_the_lab_answers_as_one_by_one_does_and_sorting_saves_padding():
 def test_growth_with_length_fills_every_document_to_the_limit():
     case = Case("x", "growth", "x", changes={"document_tokens": 200}, growth=("length", 200))
     settings = bench_cases.settings_of(case, TINY)
-    encoder = bench_cases._encoder(settings)
-    examples = bench_cases._examples(case, settings, encoder, 4)
+    encoder = bench_cases.encoder_of(settings)
+    examples = bench_cases.examples_of(case, settings, encoder, 4)
     assert all(encoder.is_cut(example.document) for example in examples)
-    prompts = {bench_cases._tokens(encoder, example)[0] for example in examples}
+    prompts = {bench_cases.tokens_of(encoder, example)[0] for example in examples}
     assert max(prompts) - min(prompts) <= 3  # a character of several tokens goes as a whole
 
 
 def test_growth_with_examples_trains_on_so_many():
     case = Case("x", "growth", "x", growth=("examples", 8))
-    assert bench_cases.measure(case, TINY)["steps"] == 1
+    assert bench_measure.measure(case, TINY)["steps"] == 1
