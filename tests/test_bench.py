@@ -25,7 +25,7 @@ from lab_utils.bench_results import Section, Spread
 from lab_utils.errors import LabError
 
 TINY = Size("tiny", examples=16, answers=6)
-LONG = {"document_tokens": 512}  # so that the toys' dialogues keep their lengths
+LONG = {"document_tokens": 300}  # so that most of the dialogues keep their lengths, and fit into the 512 tokens of the student script
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -313,7 +313,7 @@ def test_all_contenders_see_the_same_real_tokens_and_the_student_pads_to_512(fam
     lab, student = measured(family), measured(family, "student")
     assert lab["tokens"] == student["tokens"] and lab["operations"] == student["operations"]
     assert student["padded_tokens"] == 16 * 512 * (2 if family == "seq2seq" else 1)
-    assert lab["padded_tokens"] < 1.2 * lab["tokens"]
+    assert lab["tokens"] < lab["padded_tokens"] < 1.5 * lab["tokens"]
     assert lab["steps"] == student["steps"] == 2
     if family == "seq2seq":
         best = measured(family, "stock_best")
@@ -408,7 +408,8 @@ def test_an_allocator_without_such_settings_is_said(monkeypatch):
 
 
 def test_the_lab_answers_as_one_by_one_does_and_sorting_saves_padding():
-    exact = {"section": "generation", "precision": "float32", "generation_batch": 3, "size": Size("tiny", examples=16, answers=12)}
+    exact = {"precision": "float32", "generation_batch": 3, "document_tokens": 512}
+    exact |= {"section": "generation", "size": Size("tiny", examples=16, answers=12)}
     one, lab, unsorted = measured(system="one_by_one", **exact), measured(**exact), measured(switch="unsorted", **exact)
     assert one["tokens"] == lab["tokens"] == unsorted["tokens"]
     assert one["padded_tokens"] < lab["padded_tokens"] < unsorted["padded_tokens"]
