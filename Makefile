@@ -1,5 +1,6 @@
 # make run-all   installs if needed, runs the five notebooks offline, writes runs/<recipe>/report.html
 # make test      installs if needed, runs the tests
+# make bench     measures the lab against other scripts on this machine, in hours; make bench QUICK=1 in minutes
 # The Python that makes the environment: the first of these that runs and is new enough, unless given.
 PYTHON ?=
 CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
@@ -13,11 +14,11 @@ ASSIGNMENT ?=
 P ?=
 OUT ?=
 
-.PHONY: help run-all test install notebooks readme lint clean
+.PHONY: help run-all test bench install notebooks readme lint clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -2
+	@sed -n 's/^# //p' Makefile | head -3
 
 run-all: $(VENV)/.installed
 	@$(BIN)/python -m lab_utils run $(if $(RECIPE),--recipe $(RECIPE)) $(if $(ASSIGNMENT),--assignment $(ASSIGNMENT)) \
@@ -25,6 +26,9 @@ run-all: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -m "not course"
+
+bench: $(VENV)/.installed
+	@$(BIN)/python -m lab_utils.bench $(if $(QUICK),--quick) $(if $(COURSE),--course $(COURSE)) $(if $(OUT),--out $(OUT))
 
 install: $(VENV)/.installed
 

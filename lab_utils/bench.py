@@ -1,0 +1,236 @@
+"""`make bench`: the lab against a student script, TRL and the arithmetic floor, on this machine, in one run.
+
+Every case runs in a fresh process, the cases one after the other and then all of them again, so that a machine that slows down slows all
+of them. The record is written after every case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lab_utils import bench_cases, bench_measure, bench_report, bench_results, bench_rivals, runs
+from lab_utils.bench_cases import Case, Size, cases
+from lab_utils.environment import say
+from lab_utils.errors import LabError, without_folders
+
+SCHEMA = 1
+RECORDED = Path(__file__).parent / "recorded" / "bench"
+QUICK_OUT = Path("runs/bench")
+QUICK = Size("small", examples=16, answers=8)
+FULL = Size("small", examples=48, answers=60)
+ON_GPU = Size("small", examples=240, answers=60)
+ROUNDS = 3
+GROWTH_EXAMPLES = 16
+LIMIT_SECONDS = 1800  # for one case
+
+
+# --- running ----------------------------------------------------------------------------------------------------------------
+
+Execute = Callable[[Case, Size], dict[str, Any]]
+
+
+def run(
+    chosen: Sequence[Case], size: Size, rounds: int, execute: Execute, save: Callable[[dict[str, list[dict]]], None]
+) -> dict[str, list[dict]]:
+    """The results of each case by its name, one for each round. A case that failed is recorded with its reason and not tried again.
+
+    Args:
+        save: takes all results so far, after every case.
+    """
+    results: dict[str, list[dict]] = {case.name: [] for case in chosen}
+    for number in range(1, rounds + 1):
+        for position, case in enumerate(chosen, 1):
+            earlier = results[case.name]
+            if earlier and "failed" in earlier[-1]:
+                continue
+            smaller = replace(size, examples=min(size.examples, GROWTH_EXAMPLES)) if case.section == "growth" else size
+            result = execute(case, smaller)
+            earlier.append(result)
+            save(results)
+            say(f"round {number}/{rounds}, {position}/{len(chosen)} {case.name}: {bench_results.in_words(result)}")
+    return results
+
+
+def in_a_process(device: str, limit: float = LIMIT_SECONDS) -> Execute:
+    """Runs a case with `python -m lab_utils.bench --case`, on the CPU even where there is a GPU, or on the GPU."""
+
+    def execute(case: Case, size: Size) -> dict[str, Any]:
+        words = ["--case", case.name, "--models", size.models, "--examples", str(size.examples), "--answers", str(size.answers)]
+        return _in_a_process(words, device, limit)
+
+    return execute
+
+
+def _in_a_process(words: Sequence[str], device: str, limit: float) -> dict[str, Any]:
+    variables = os.environ | {"HF_HUB_OFFLINE": "1"} | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+    command = [sys.executable, "-m", "lab_utils.bench", *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"It took more than {limit / 60:.0f} minutes."}
+    with_braces = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if with_braces:
+        return json.loads(with_braces[-1])
+    if done.returncode < 0:
+        return {"failed": f"The system ended it with signal {-done.returncode}: too little memory, most likely."}
+    return {"failed": without_folders((done.stderr.strip().splitlines() or ["It said nothing."])[-1])}
+
+
+def one(case: Case, size: Size) -> dict[str, Any]:
+    """A case's result, or why it failed, in this process."""
+    try:
+        return bench_measure.measure(case, size)
+    except Exception as error:  # whatever a contender raises belongs into the record, and the others go on
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return {"failed": without_folders(reason if isinstance(error, LabError) else f"{type(error).__name__}: {reason}")}
+
+
+def course(run_dir: Path) -> dict[str, Any]:
+    """Seconds that a run directory's executed notebooks took, by papermill's own clock, and what its records say of training and summaries.
+
+    Raises:
+        LabError: it holds no executed notebook.
+    """
+    notebooks = {}
+    for path in sorted(run_dir.glob("[0-9][0-9]_*.ipynb")):
+        seconds = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("duration")
+        if seconds is not None:
+            notebooks[path.stem] = round(seconds, 1)
+    if not notebooks:
+        raise LabError(
+            f"'{run_dir}' holds no executed notebook: give the folder of a finished `make run-all`, such as runs/smollm2-everyday."
+        )
+    methods = {}
+    for finished in runs.read_all(run_dir):
+        parts = {part: finished.record[part]["seconds"] for part in ("training", "generation") if part in finished.record}
+        methods[finished.method] = parts
+    return {"notebooks": notebooks, "methods": methods, "seconds": round(sum(notebooks.values()), 1)}
+
+
+def file_name(hardware: str) -> str:
+    """`CPU (x86_64), 2 cores, 23 GB` as `cpu-x86-64-2-cores-23-gb`: one record for each kind of machine."""
+    return re.sub(r"[^a-z0-9]+", "-", hardware.lower()).strip("-")
+
+
+def bench(
+    quick: bool,
+    out: Path | None = None,
+    course_dir: Path | None = None,
+    rounds: int | None = None,
+    only: str = "",
+    examples: int | None = None,
+    answers: int | None = None,
+) -> Path:
+    """Runs the bench and writes its record, tables and figures; returns the record's path.
+
+    Args:
+        out: by default lab_utils/recorded/bench, and runs/bench for the quick bench, which is no evidence.
+        course_dir: a finished run of the notebooks, for the seconds of the course.
+        rounds, examples, answers: how often each case runs, and on how much, in place of what quick or full means.
+        only: a regular expression that the names of cases must match.
+    """
+    taken = course(course_dir) if course_dir else None
+    chosen = [case for case in cases() if (case.quick or not quick) and re.search(only, case.name)]
+    if not chosen:
+        raise LabError(f"No case matches '{only}': known are {', '.join(case.name for case in cases())}.")
+    rounds = rounds or (2 if quick else ROUNDS)
+    skipped = []
+    if importlib.util.find_spec("trl") is None:
+        chosen = [case for case in chosen if not case.system.startswith("trl")]
+        skipped.append(f"{bench_rivals.WITHOUT_TRL}.")
+    here = {device: _in_a_process(["--machine"], device, LIMIT_SECONDS) for device in ("cpu", "cuda")}
+    for found in here.values():
+        if "failed" in found:
+            raise LabError(f"The bench could not look at this machine ({found['failed']}): run `lab doctor`.")
+    devices = ["cpu", "cuda"] if here["cuda"]["device"] == "cuda" else ["cpu"]
+    if devices == ["cpu"]:
+        skipped.append("No GPU that CUDA can use was found: the GPU section is left out.")
+    for sentence in skipped:
+        say(sentence)
+    path = runs.make_folder(out or (QUICK_OUT if quick else RECORDED)) / f"{file_name(here[devices[-1]]['hardware'])}.json"
+    record: dict[str, Any] = {
+        "schema": SCHEMA, "status": "stopped", "date": datetime.now(UTC).date().isoformat(), "commit": runs._commit(), "quick": quick,
+        "rounds": rounds, "skipped": skipped, "course": taken, "sections": {},
+    }  # fmt: skip
+
+    def write() -> None:
+        runs.write_text(path, json.dumps(record, indent=1) + "\n")
+
+    for device in devices:
+        size = QUICK if quick else ON_GPU if device == "cuda" else FULL
+        size = replace(size, examples=examples or size.examples, answers=answers or size.answers)
+        section = {"machine": here[device], "size": vars(size) | {"growth": GROWTH_EXAMPLES, "batch": bench_cases.BATCH}, "results": {}}
+        record["sections"][device] = section
+
+        def save(results: dict[str, list[dict]], section: dict[str, Any] = section) -> None:
+            section["results"] = {name: found for name, found in results.items() if found}
+            write()
+
+        here_too = [case for case in chosen if device == "cuda" or case.name != "products-float16"]  # no CPU is good at it
+        run(here_too, size, rounds, in_a_process(device), save)
+    record["status"] = "finished"
+    write()
+    bench_report.write(record, cases(), path.with_suffix(".md"))
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabError(f"'{path}' is no record of a bench ({error}): give a JSON file that `make bench` wrote.") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab_utils.bench", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="LoRA only, few examples, two rounds: minutes instead of hours")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the record goes (lab_utils/recorded/bench; with --quick runs/bench)")
+    parser.add_argument("--course", type=Path, metavar="RUN_DIR", help="a finished run of the notebooks, for the seconds of the course")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each case runs ({ROUNDS}; with --quick 2)")
+    parser.add_argument("--only", metavar="REGEX", default="", help="cases whose name matches")
+    parser.add_argument("--tables", type=Path, metavar="RECORD", help="write tables and figures of a record again, and run nothing")
+    parser.add_argument("--list", action="store_true", help="name the cases")
+    parser.add_argument("--case", metavar="NAME", help="run one case in this process and print its result as one line of JSON")
+    parser.add_argument("--machine", action="store_true", help="print what the figures of this machine depend on")
+    parser.add_argument("--models", choices=("small", "tiny"), default="small", help="of --case: SmolLM2 and a T5 as large, or toys")
+    parser.add_argument("--examples", type=int, metavar="N", help=f"training dialogues ({FULL.examples}; with --quick {QUICK.examples})")
+    parser.add_argument("--answers", type=int, metavar="N", help=f"dialogues to summarize ({FULL.answers}; with --quick {QUICK.answers})")
+    given = parser.parse_args(argv)
+    known = {case.name: case for case in cases()}
+    try:
+        if given.list:
+            print("\n".join(known))
+        elif given.machine:
+            print(json.dumps(bench_measure.machine()))
+        elif given.case:
+            if given.case not in known:
+                raise LabError(f"Unknown case '{given.case}'; known: {', '.join(known)}.")
+            result = one(known[given.case], Size(given.models, given.examples or FULL.examples, given.answers or FULL.answers))
+            print(json.dumps(result), flush=True)
+            return int("failed" in result)
+        elif given.tables:
+            bench_report.write(_read(given.tables), cases(), given.tables.with_suffix(".md"))
+        else:
+            print(bench(given.quick, given.out, given.course, given.rounds, given.only, given.examples, given.answers))
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. What was measured is in the record.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
