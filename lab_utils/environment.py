@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import platform
@@ -177,6 +178,37 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
+
+
+def keep_large_blocks() -> None:
+    """Lets glibc reuse the memory of large tensors from step to step.
+
+    By default it returns every block above 32 MB at once, and the next one of that size costs a page fault for each 4 kB. What it now keeps goes
+    back with `return_memory`. Other C libraries are left alone.
+    """
+    mallopt = getattr(_c_library(), "mallopt", None)
+    if mallopt:
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def return_memory() -> None:
+    """Gives what is free back to the operating system or the GPU."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim:
+        trim(0)
+    if machine().device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _c_library():
+    try:
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):  # Windows has none to be found so
+        return None
 
 
 def quiet() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lab_utils import environment, memory, processes
+from lab_utils import environment, layers, memory, processes
 from lab_utils.batching import pad_left, pad_right
 from lab_utils.data import Example
 from lab_utils.models import Base
@@ -94,7 +94,7 @@ def summarize(
     mine = sum(map(len, batches))
     found: dict[int, Prediction] = {}
     started = said = time.perf_counter()
-    with evaluation_mode(model), memory.Peak() as peak:
+    with evaluation_mode(model), memory.Peak() as peak, layers.merged(model, base.precision):
         for chosen in batches:
             answers = _generate(model, base, [prompts[i] for i in chosen])
             for i, ids in zip(chosen, answers, strict=True):
@@ -103,6 +103,7 @@ def summarize(
                 said = time.perf_counter()
                 left = (said - started) / len(found) * (mine - len(found))
                 say(f"{len(found)}/{mine} summaries, {duration(left)} left")
+    environment.return_memory()
     shares = processes.gather((found, peak.gb))
     found = {i: prediction for share, _ in shares for i, prediction in share.items()}
     seconds = time.perf_counter() - started

@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lab_utils import architectures, cache, environment, processes
+from lab_utils import architectures, cache, environment, layers, processes
 from lab_utils.batching import Collator, Encoder
 from lab_utils.config import Adapter, Model, Settings, changed
 from lab_utils.errors import LabError, without_folders
@@ -67,6 +67,7 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
         quantization: `none`, `int8` or `nf4`; by default what the settings say.
     """
     environment.quiet()
+    environment.keep_large_blocks()
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
@@ -193,6 +194,7 @@ def attach_lora(base: Base, **changes) -> Any:
         base.pissa_start = tempfile.TemporaryDirectory()
         model.peft_config["default"].init_lora_weights = True
         model.save_pretrained(base.pissa_start.name, save_embedding_layers=False)
+    layers.lean(model)
     return model
 
 
@@ -258,10 +260,12 @@ def load_adapter(base: Base, folder: Path) -> Any:
                 f"{base.describe()['name']} ({base.checkpoint}): load it onto its own base."
             )
     try:
-        return PeftModel.from_pretrained(base.model, folder)
+        model = PeftModel.from_pretrained(base.model, folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = without_folders(str(error).strip().splitlines()[0])
         raise LabError(f"The adapter in '{folder.name}' cannot be loaded onto {base.describe()['name']} ({reason}): check both.") from error
+    layers.lean(model)
+    return model
 
 
 def trainable_parameters(model) -> int:

@@ -155,8 +155,7 @@ def train(
     trainer.optimizer = trainer.lr_scheduler = None
     model.zero_grad(set_to_none=True)
     model.eval()
-    if device == "cuda":
-        torch.cuda.empty_cache()
+    environment.return_memory()
     seen, tokens, peaks = zip(*processes.gather((trainer.rows_seen, trainer.tokens_seen, peak.gb)), strict=True)
     return History(
         steps=trainer.state.global_step,
