@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", metavar="R", required=True)
     made.add_argument("--method", metavar="M", help="one method (default: all that the recipe offers)")
     made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one of the recipe's values")
+    made.add_argument("--time", action="store_true", help="measure this machine for a few seconds, and say what a step will take")
     made.add_argument("--json", action="store_true", help="print the numbers instead")
 
     made = command("report", report, "compare finished runs and write report.html")
@@ -129,11 +130,19 @@ def plan(arguments) -> None:
     else:
         offered = config.load_recipe(arguments.recipe).methods
         settings = [config.resolve(arguments.recipe, method, **config.applicable(parameters, method)) for method in offered]
-    plans = [planning.make(one) for one in settings]
+    plans = [planning.make(one, rates=_rates(one) if arguments.time else None) for one in settings]
     if arguments.json:
         print(json.dumps({one.method: planning.as_json(made) for one, made in zip(settings, plans, strict=True)}, indent=2))
     else:
         print("\n\n".join(planning.describe(made) for made in plans))
+
+
+def _rates(settings):
+    """What this machine does at most in the precision that it would train in; the only part of a plan that needs torch."""
+    from lab_utils import environment, pace
+
+    spec = settings.recipe.model
+    return pace.measure(environment.precision(spec.family, spec.precision).name, environment.machine().device)
 
 
 def doctor(arguments) -> None:

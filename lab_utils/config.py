@@ -110,6 +110,7 @@ class Training(Section):
     max_grad_norm: Number = 1.0
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor"] = "adamw"
     activation_checkpointing: Flag = False  # recompute activations in the backward pass: less memory, more time
+    compile: Flag = False  # torch.compile: minutes before the first step, faster steps after; for long runs
     tensorboard: Flag = False
 
     @model_validator(mode="after")

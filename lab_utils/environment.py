@@ -183,8 +183,8 @@ def versions() -> dict[str, str]:
 def keep_large_blocks() -> None:
     """Lets glibc reuse the memory of large tensors from step to step.
 
-    By default it returns every block above 32 MB at once, and the next one of that size costs a page fault for each 4 kB. What it now keeps goes
-    back with `return_memory`. Other C libraries are left alone.
+    By default it returns every block above 32 MB at once, and the next one of that size costs a page fault for each 4 kB. What it now
+    keeps goes back with `return_memory`. Other C libraries are left alone.
     """
     mallopt = getattr(_c_library(), "mallopt", None)
     if mallopt:

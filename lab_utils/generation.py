@@ -13,6 +13,8 @@ from lab_utils.data import Example
 from lab_utils.models import Base
 from lab_utils.training import duration
 
+CACHE_SHARE = 0.25  # of the free memory: how much keys and values of a batch may take; reading its prompts takes about as much
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -88,21 +90,19 @@ def summarize(
     """
     say = say or environment.say
     prompts = [base.encoder.prompt_of(example.document, shots) for example in examples]
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # longest first: too little memory shows at once
-    size = base.settings.recipe.generation.generation_batch
-    batches = processes.share([order[start : start + size] for start in range(0, len(order), size)])
-    mine = sum(map(len, batches))
     found: dict[int, Prediction] = {}
     started = said = time.perf_counter()
     with evaluation_mode(model), memory.Peak() as peak, layers.merged(model, base.precision):
-        for chosen in batches:
+        mine = processes.share(_batches([len(prompt) for prompt in prompts], model, base))
+        count = sum(map(len, mine))
+        for chosen in mine:
             answers = _generate(model, base, [prompts[i] for i in chosen])
             for i, ids in zip(chosen, answers, strict=True):
                 found[i] = _prediction(base, examples[i], ids)
-            if time.perf_counter() - said > 10 and len(found) < mine:
+            if time.perf_counter() - said > 10 and len(found) < count:
                 said = time.perf_counter()
-                left = (said - started) / len(found) * (mine - len(found))
-                say(f"{len(found)}/{mine} summaries, {duration(left)} left")
+                left = (said - started) / len(found) * (count - len(found))
+                say(f"{len(found)}/{count} summaries, {duration(left)} left")
     environment.return_memory()
     shares = processes.gather((found, peak.gb))
     found = {i: prediction for share, _ in shares for i, prediction in share.items()}
@@ -110,6 +110,29 @@ def summarize(
     say(f"{len(found)} {'summary' if len(found) == 1 else 'summaries'} in {duration(seconds)}")
     cut = sum(base.encoder.is_cut(example.document) for example in examples)
     return Generated([found[i] for i in range(len(examples))], seconds, max(gb for _, gb in shares), cut)
+
+
+def _batches(lengths: Sequence[int], model, base: Base) -> list[list[int]]:
+    """Indices of the prompts by batch: the longest first, so that too little memory shows at once, `generation_batch` at most
+    together, fewer where their keys and values would take more than a quarter of the free memory."""
+    limits = base.settings.recipe.generation
+    room = min(processes.gather(CACHE_SHARE * layers.free_bytes(model.device) / cache_bytes(model)))
+    left = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    found = []
+    while left:
+        size = max(1, min(limits.generation_batch, int(room / (lengths[left[0]] + limits.max_new_tokens))))
+        found.append(left[:size])
+        left = left[size:]
+    return found
+
+
+def cache_bytes(model) -> int:
+    """Bytes of keys and values that one token of one text leaves in the cache, in all layers."""
+    config = model.config
+    layer_count = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * layer_count * heads * width * model.dtype.itemsize
 
 
 def _generate(model, base: Base, prompts: list[list[int]]) -> list[list[int]]:

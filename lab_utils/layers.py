@@ -69,9 +69,9 @@ def _is_power_of_two(scale: float) -> bool:
 def merged(model, precision) -> Iterator[bool]:
     """Inside, each adapted layer is one plain linear layer of weights `W + alpha / r B A`, and each 4-bit layer is unpacked.
 
-    Sums are made in float32 and rounded to the format of the products, as the weights of a fully trained model are. The model's own layers are set
-    aside, not changed, and stand where they stood afterwards. Left as they are: int8 layers, whose product rounds its inputs too,
-    layers under DoRA, layers split by FSDP, and everything where the copies would take more than half of the free memory.
+    Sums are made in float32 and rounded to the format of the products, as the weights of a fully trained model are. The model's own
+    layers are set aside, not changed, and stand where they stood afterwards. Left as they are: int8 layers, whose product rounds its
+    inputs too, layers under DoRA, layers split by FSDP, and everything where the copies would take more than half of the free memory.
 
     Args:
         precision: `environment.Precision` of the products.
@@ -83,7 +83,7 @@ def merged(model, precision) -> Iterator[bool]:
 
     places = [place for place in _places(model) if _can_merge(place[2])]
     copies = sum(_weights(layer) for _, _, layer in places) * torch.empty(0, dtype=precision.dtype).element_size()
-    if processes.sharded() or copies > COPY_SHARE * _free_bytes(model.device):
+    if processes.sharded() or copies > COPY_SHARE * free_bytes(model.device):
         places = []
     try:
         with torch.no_grad():
@@ -158,7 +158,8 @@ def _plain(layer, dtype):
     return plain.eval()
 
 
-def _free_bytes(device) -> float:
+def free_bytes(device) -> float:
+    """Bytes that a tensor could still take on that device."""
     if device.type == "cuda":
         import torch
 

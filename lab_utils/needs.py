@@ -96,17 +96,7 @@ class Needs:
         plan, (prompt, answer) = self.settings.training, self.lengths
         micro_batch = micro_batch or plan.micro_batch
         trained_linear = sum(l.weights for l in self.shape.linears) if self.full else self.trainable
-        setup = activations.Setup(
-            products=self.products,
-            on_gpu=self.device.capability is not None,
-            adapted=None if self.full else frozenset(self.shape.targets(plan.target_modules)),
-            quantization=self.settings.quantization,
-            rank=getattr(plan, "rank", 0),
-            dropout=getattr(plan, "dropout", 0.0),
-            dora=getattr(plan, "dora", False),
-            checkpointing=plan.activation_checkpointing,
-        )
-        kept = micro_batch * activations.kept(self.shape, setup, prompt, answer)
+        kept = micro_batch * self.kept(prompt, answer)
         parts = {
             "weights": 4 * self.trainable + (0 if self.full else self.base),
             "16-bit copies": 2 * trained_linear if self.products == 2 else 0,
@@ -118,6 +108,21 @@ class Needs:
             "overhead": self.overhead,
         }
         return _gigabytes(parts)
+
+    def kept(self, prompt: int, answer: int) -> float:
+        """Bytes of activations that one example of so many tokens keeps for the backward pass."""
+        plan = self.settings.training
+        setup = activations.Setup(
+            products=self.products,
+            on_gpu=self.device.capability is not None,
+            adapted=None if self.full else frozenset(self.shape.targets(plan.target_modules)),
+            quantization=self.settings.quantization,
+            rank=getattr(plan, "rank", 0),
+            dropout=getattr(plan, "dropout", 0.0),
+            dora=getattr(plan, "dora", False),
+            checkpointing=plan.activation_checkpointing,
+        )
+        return activations.kept(self.shape, setup, prompt, answer)
 
     def _optimizer(self) -> float:
         plan, shape = self.settings.training, self.shape

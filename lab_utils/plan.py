@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lab_utils import architectures, environment
+from lab_utils import architectures, environment, pace, processes
 from lab_utils.architectures import Architecture
 from lab_utils.config import Settings, changed
 from lab_utils.devices import DEVICES, FIRST_WITH_KERNELS, THIS_MACHINE, Device, this_machine
@@ -42,17 +42,19 @@ class Plan:
     peak_gb: float
     steps: int | None  # None: nothing is trained, or the number of examples is not known
     examples: int | None
+    step_seconds: float | None  # of the longest examples, where the machine's rates were measured
     device: str  # that `training`, `generating` and `peak_gb` are about
     precision: str
     longest: tuple[int, int]  # tokens of prompt and answer that the memory was counted for
     fits: dict[str, Fit]
 
 
-def make(settings: Settings, device: Device | None = None) -> Plan:
+def make(settings: Settings, device: Device | None = None, rates: pace.Rates | None = None) -> Plan:
     """The plan of one method.
 
     Args:
         device: what the memory by part is about; by default this machine.
+        rates: what that device does at most, for the time of a step.
 
     Raises:
         LabError: a model whose configuration is not known, or target modules that it does not have.
@@ -77,6 +79,7 @@ def make(settings: Settings, device: Device | None = None) -> Plan:
         peak_gb=needs.peak(),
         steps=optimizer_steps(settings, examples) if trained and examples else None,
         examples=examples if trained else None,
+        step_seconds=pace.step_seconds(needs, rates, *needs.lengths) if trained and rates else None,
         device=device.name,
         precision=needs.precision,
         longest=needs.lengths,
@@ -110,12 +113,25 @@ def fit(settings: Settings, shape: Architecture, device: Device) -> Fit:
     return Fit(peak <= usable, peak, largest, precision, "; ".join(notes))
 
 
+def fitting_micro_batch(settings: Settings, device: Device | None = None) -> int:
+    """The settings' micro-batch, or the largest below it that fills a batch and that the device holds (1 if it holds none).
+
+    Raises:
+        LabError: a model whose configuration is not known.
+    """
+    shape, device, wanted = architectures.shape_of(settings.recipe.model.source), device or this_machine(), settings.training
+    needs, usable = Needs(settings, shape, device, _precision(settings, device)[0]), USABLE * device.memory_gb
+    if sum(needs.training().values()) <= usable:
+        return wanted.micro_batch
+    rows = wanted.batch_size // processes.count()  # each process fills its share of a batch
+    return max([1, *(size for size in range(1, needs.largest_micro_batch(usable) + 1) if rows % size == 0)])
+
+
 def _less_training(settings: Settings, needs: Needs, largest: int, usable: float) -> str:
     """What to change so that training fits, if anything helps: a smaller micro-batch, then recomputed activations."""
     plan = settings.training
     if largest:
-        divisor = max(size for size in range(1, largest + 1) if plan.batch_size % size == 0)
-        return f"to train, lower micro_batch to {divisor}"
+        return f"to train, lower micro_batch to {fitting_micro_batch(settings, needs.device)}"
     one = sum(needs.training(1).values())
     if not plan.activation_checkpointing:
         patient = changed(plan, activation_checkpointing=True)
@@ -161,6 +177,9 @@ def describe(plan: Plan) -> str:
             lines.append(_fact("steps", f"{plan.steps:,}", f"({plan.examples:,} training examples)"))
         else:
             lines.append(_fact("steps", "depends on the number of examples in your data"))
+        if plan.step_seconds:
+            in_all = f", {plan.steps * plan.step_seconds / 60:,.1f} minutes in all" if plan.steps else ""
+            lines.append(_fact("a step", f"{plan.step_seconds:.2f} s", f"(of the longest examples{in_all})"))
     else:
         lines.append("Nothing is trained.")
     lines += ["", f"Memory on {_where(plan)}, {plan.precision} products, in GB:", ""]
@@ -208,7 +227,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     values = asdict(plan)
     for name in ("training", "generating"):
         values[name] = {part: round(size, 3) for part, size in values[name].items()}
-    for name in ("adapter_mb", "model_mb", "peak_gb", "trainable_share"):
+    for name in ("adapter_mb", "model_mb", "peak_gb", "step_seconds", "trainable_share"):
         values[name] = values[name] if values[name] is None else round(values[name], 6 if name == "trainable_share" else 3)
     values["fits"] = {name: asdict(replace(fit, peak_gb=round(fit.peak_gb, 3))) for name, fit in plan.fits.items()}
     return values

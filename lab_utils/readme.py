@@ -9,6 +9,9 @@ import shutil
 from pathlib import Path
 
 from lab_utils import cli, comparison, config, devices, metrics, plan, report, runs
+from lab_utils.bench import cases as bench_cases
+from lab_utils.bench import report as bench_report
+from lab_utils.bench import results as bench_results
 from lab_utils.training import duration
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +54,7 @@ def systems(recipe: str) -> tuple[list[comparison.Line], int]:
 def blocks() -> dict[str, str]:
     """The text of each generated block by its name."""
     results = {f"results {recipe}": _results(recipe) for recipe in RECIPES}
-    return results | {"search": _search(), "recipes": _recipes(), "systems": _systems()}
+    return results | {"bench": _bench(), "search": _search(), "recipes": _recipes(), "systems": _systems()}
 
 
 def _table(rows: list[dict]) -> str:
@@ -85,6 +88,19 @@ def _conditions(recipe: str, lines: list[comparison.Line], references: int) -> s
         f"Machine: {record['environment']['device']}, "
         f"{record['environment']['precision']} products." + (f" All five notebooks: {duration(minutes * 60)}." if minutes else "")
     )
+
+
+def _bench() -> str:
+    """What each recorded bench found, and where its tables lie."""
+    parts = []
+    for path in sorted((RECORDED / "bench").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for found in record["sections"].values():
+            section = bench_results.Section(found, bench_cases.cases())
+            title = f"**{section.machine['hardware']}**, {record['rounds']} rounds, {record['date']}"
+            tables = f"[all tables](lab_utils/recorded/bench/{path.with_suffix('.md').name})"
+            parts.append("\n".join([f"{title} ({tables}):", "", *(f"- {sentence}" for sentence in bench_report.findings(section))]))
+    return "\n\n".join(parts)
 
 
 def _search() -> str:

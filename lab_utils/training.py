@@ -6,18 +6,22 @@ import csv
 import importlib.util
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lab_utils import encoding, environment, memory, processes
 from lab_utils.batching import IGNORED, Shares, filler
+from lab_utils.config import Settings
 from lab_utils.data import Example
 from lab_utils.errors import LabError, TrainingDiverged
 from lab_utils.models import Base
+from lab_utils.plan import fitting_micro_batch
 
 LOG_FIELDS = ("step", "epoch", "loss", "grad_norm", "learning_rate", "seconds", "validation_loss")
 
@@ -124,7 +128,8 @@ def train(
     """
     import torch
 
-    plan, precision, say = base.settings.training, base.precision, say or environment.say
+    precision, say = base.precision, say or environment.say
+    plan = _that_fits(base.settings, say)
     instead = environment.optimizer(plan.optimizer)[1]
     if instead:
         say(f"{instead}.")
@@ -149,7 +154,7 @@ def train(
         watch.token_counts = lambda: trainer.tokens_seen * processes.count()  # the others have read about as many
         if processes.index():  # dropout of its own; the main process draws as one process does
             torch.manual_seed(base.settings.seed + processes.index())
-        with processes.meeting():
+        with processes.meeting(), _compiled(model, plan.compile, say):
             trainer.train()
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     trainer.optimizer = trainer.lr_scheduler = None
@@ -165,6 +170,19 @@ def train(
         peak_memory_gb=max(peaks),
         log=watch.rows,
     )
+
+
+def _that_fits(settings: Settings, say):
+    """The method's plan, with a smaller micro-batch where this machine's memory asks for one: the same steps, the same losses."""
+    wanted = settings.training
+    try:
+        fitting = fitting_micro_batch(settings)
+    except LabError:  # a model that the arithmetic of memory does not know
+        return wanted
+    if fitting == wanted.micro_batch:
+        return wanted
+    say(f"micro_batch={wanted.micro_batch} would not fit into memory: {fitting} at a time, which changes nothing but the time.")
+    return wanted.model_copy(update={"micro_batch": fitting})
 
 
 def accumulation(plan) -> int:
@@ -217,6 +235,29 @@ def training_arguments(plan, folder: str, seed: int, precision: environment.Prec
         disable_tqdm=True,
         seed=seed,
     )
+
+
+@contextmanager
+def _compiled(model, wanted: bool, say):
+    """The model compiled inside, where that is wanted, for batches of any length; as it was afterwards.
+
+    What lies inside an adapter's wrapper is compiled: accelerate gives the wrapper another forward for each Trainer.
+
+    Raises:
+        LabError: no C++ compiler, which torch needs on a CPU.
+    """
+    if not wanted:
+        yield
+        return
+    if environment.machine().device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise LabError("compile=true needs a C++ compiler on a CPU, and none was found: install g++, or leave it out.")
+    say("Compiling: the first steps take minutes.")
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        inner._compiled_call_impl = None
 
 
 def _loraplus(model, plan):

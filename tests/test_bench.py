@@ -6,22 +6,15 @@ import sys
 
 import pytest
 
-from lab_utils import (
-    architectures,
-    bench,
-    bench_cases,
-    bench_floor,
-    bench_measure,
-    bench_report,
-    bench_results,
-    bench_switches,
-    data,
-    generation,
-    models,
-    training,
-)
-from lab_utils.bench_cases import Case, Size
-from lab_utils.bench_results import Section, Spread
+from lab_utils import architectures, arithmetic, data, generation, models, pace, training
+from lab_utils.bench import cases as bench_cases
+from lab_utils.bench import measure as bench_measure
+from lab_utils.bench import report as bench_report
+from lab_utils.bench import results as bench_results
+from lab_utils.bench import run as bench
+from lab_utils.bench import switches as bench_switches
+from lab_utils.bench.cases import Case, Size
+from lab_utils.bench.results import Section, Spread
 from lab_utils.errors import LabError
 
 TINY = Size("tiny", examples=16, answers=6)
@@ -49,37 +42,37 @@ def encoder_decoder():
 
 def test_full_training_of_a_decoder_by_hand():
     # 2 prompt and 3 answer tokens: (160 x 5 + 40 x 3) products of two operations, and 15 visible pairs x 4 wide x 4, three times over
-    assert bench_floor.training_flops(decoder(), [(2, 3)]) == 3 * 2 * (160 * 5 + 40 * 3) + 3 * 15 * 4 * 4
+    assert arithmetic.training_flops(decoder(), [(2, 3)]) == 3 * 2 * (160 * 5 + 40 * 3) + 3 * 15 * 4 * 4
 
 
 def test_an_adapter_adds_its_own_products_and_saves_the_gradient_of_frozen_weights():
     both_ways = 2 * 2 * (160 * 5 + 40 * 3) + 3 * 15 * 4 * 4
     adapters = 3 * 2 * 2 * 68 * 5  # rank 2; inputs and outputs of the seven layers: 4 x 8 + 3 x 12 = 68
-    assert bench_floor.training_flops(decoder(), [(2, 3)], rank=2) == both_ways + adapters
+    assert arithmetic.training_flops(decoder(), [(2, 3)], rank=2) == both_ways + adapters
 
 
 def test_full_training_of_an_encoder_decoder_by_hand():
     # encoder 128 x 2, decoder's own layers 128 x 3, cross-attention: queries and outputs 32 x 3, keys and values 32 x 2, logits 40 x 3
     products = 128 * 2 + 128 * 3 + 32 * 3 + 32 * 2 + 40 * 3
     pairs = 2 * 2 + 6 + 2 * 3
-    assert bench_floor.training_flops(encoder_decoder(), [(2, 3)]) == 3 * 2 * products + 3 * pairs * 4 * 4
+    assert arithmetic.training_flops(encoder_decoder(), [(2, 3)]) == 3 * 2 * products + 3 * pairs * 4 * 4
 
 
 def test_examples_add_up():
-    one, other = (bench_floor.training_flops(decoder(), [pair]) for pair in ((2, 3), (7, 1)))
-    assert bench_floor.training_flops(decoder(), [(2, 3), (7, 1)]) == one + other
+    one, other = (arithmetic.training_flops(decoder(), [pair]) for pair in ((2, 3), (7, 1)))
+    assert arithmetic.training_flops(decoder(), [(2, 3), (7, 1)]) == one + other
 
 
 def test_writing_reads_every_token_once_but_the_last():
-    assert bench_floor.generation_flops(decoder(), [(2, 3)]) == 2 * (160 * 4 + 40 * 3) + 10 * 4 * 4
+    assert arithmetic.generation_flops(decoder(), [(2, 3)]) == 2 * (160 * 4 + 40 * 3) + 10 * 4 * 4
     products = 128 * 2 + 128 * 3 + 32 * 3 + 32 * 2 + 40 * 3  # an encoder-decoder reads a start token and all new ones but the last
-    assert bench_floor.generation_flops(encoder_decoder(), [(2, 3)]) == 2 * products + 16 * 4 * 4
+    assert arithmetic.generation_flops(encoder_decoder(), [(2, 3)]) == 2 * products + 16 * 4 * 4
 
 
 def test_a_product_rate_is_operations_over_seconds(monkeypatch):
     ticks = iter(range(1000))
-    monkeypatch.setattr(bench_floor, "now", lambda device: next(ticks))  # each product seems to take one second
-    assert bench_floor.product_rate("float32", "cpu", size=8, repeats=3) == 2 * 8**3
+    monkeypatch.setattr(pace, "now", lambda device: next(ticks))  # each product seems to take one second
+    assert pace.product_rate("float32", "cpu", size=8, repeats=3) == 2 * 8**3
 
 
 # --- medians, ratios, tables --------------------------------------------------------------------------------------------

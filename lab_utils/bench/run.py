@@ -19,13 +19,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab_utils import bench_cases, bench_measure, bench_report, bench_results, bench_rivals, runs
-from lab_utils.bench_cases import Case, Size, cases
+from lab_utils import runs
+from lab_utils.bench import measure, report
+from lab_utils.bench.cases import BATCH, Case, Size, cases
+from lab_utils.bench.results import in_words
+from lab_utils.bench.rivals import WITHOUT_TRL
 from lab_utils.environment import say
 from lab_utils.errors import LabError, without_folders
 
 SCHEMA = 1
-RECORDED = Path(__file__).parent / "recorded" / "bench"
+RECORDED = Path(__file__).parents[1] / "recorded" / "bench"
 QUICK_OUT = Path("runs/bench")
 QUICK = Size("small", examples=16, answers=8)
 FULL = Size("small", examples=48, answers=60)
@@ -54,11 +57,11 @@ def run(
             earlier = results[case.name]
             if earlier and "failed" in earlier[-1]:
                 continue
-            smaller = replace(size, examples=min(size.examples, GROWTH_EXAMPLES)) if case.section == "growth" else size
+            smaller = replace(size, examples=min(size.examples, GROWTH_EXAMPLES)) if case.section in ("growth", "plan") else size
             result = execute(case, smaller)
             earlier.append(result)
             save(results)
-            say(f"round {number}/{rounds}, {position}/{len(chosen)} {case.name}: {bench_results.in_words(result)}")
+            say(f"round {number}/{rounds}, {position}/{len(chosen)} {case.name}: {in_words(result)}")
     return results
 
 
@@ -90,7 +93,7 @@ def _in_a_process(words: Sequence[str], device: str, limit: float) -> dict[str, 
 def one(case: Case, size: Size) -> dict[str, Any]:
     """A case's result, or why it failed, in this process."""
     try:
-        return bench_measure.measure(case, size)
+        return measure.measure(case, size)
     except Exception as error:  # whatever a contender raises belongs into the record, and the others go on
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return {"failed": without_folders(reason if isinstance(error, LabError) else f"{type(error).__name__}: {reason}")}
@@ -148,7 +151,7 @@ def bench(
     skipped = []
     if importlib.util.find_spec("trl") is None:
         chosen = [case for case in chosen if not case.system.startswith("trl")]
-        skipped.append(f"{bench_rivals.WITHOUT_TRL}.")
+        skipped.append(f"{WITHOUT_TRL}.")
     here = {device: _in_a_process(["--machine"], device, LIMIT_SECONDS) for device in ("cpu", "cuda")}
     for found in here.values():
         if "failed" in found:
@@ -170,7 +173,7 @@ def bench(
     for device in devices:
         size = QUICK if quick else ON_GPU if device == "cuda" else FULL
         size = replace(size, examples=examples or size.examples, answers=answers or size.answers)
-        section = {"machine": here[device], "size": vars(size) | {"growth": GROWTH_EXAMPLES, "batch": bench_cases.BATCH}, "results": {}}
+        section = {"machine": here[device], "size": vars(size) | {"growth": GROWTH_EXAMPLES, "batch": BATCH}, "results": {}}
         record["sections"][device] = section
 
         def save(results: dict[str, list[dict]], section: dict[str, Any] = section) -> None:
@@ -181,7 +184,7 @@ def bench(
         run(here_too, size, rounds, in_a_process(device), save)
     record["status"] = "finished"
     write()
-    bench_report.write(record, cases(), path.with_suffix(".md"))
+    report.write(record, cases(), path.with_suffix(".md"))
     return path
 
 
@@ -212,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.list:
             print("\n".join(known))
         elif given.machine:
-            print(json.dumps(bench_measure.machine()))
+            print(json.dumps(measure.machine()))
         elif given.case:
             if given.case not in known:
                 raise LabError(f"Unknown case '{given.case}'; known: {', '.join(known)}.")
@@ -220,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(result), flush=True)
             return int("failed" in result)
         elif given.tables:
-            bench_report.write(_read(given.tables), cases(), given.tables.with_suffix(".md"))
+            report.write(_read(given.tables), cases(), given.tables.with_suffix(".md"))
         else:
             print(bench(given.quick, given.out, given.course, given.rounds, given.only, given.examples, given.answers))
     except LabError as error:
@@ -230,7 +233,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nStopped. What was measured is in the record.", file=sys.stderr)
         return 130
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,7 @@ from typing import Any
 
 from lab_utils import config, environment, models, training
 from lab_utils.batching import IGNORED, Encoder
-from lab_utils.bench_cases import BATCH, Case, precision_of
+from lab_utils.bench.cases import BATCH, Case, precision_of
 from lab_utils.data import Example
 from lab_utils.errors import LabError
 

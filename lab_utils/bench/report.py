@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_utils.bench_cases import Case
-from lab_utils.bench_figures import FIGURES
-from lab_utils.bench_results import MODELS, TITLES, UNITS, Section, Spread, loss_difference, names, ratio, times
+from lab_utils import architectures, pace
+from lab_utils.bench.cases import Case, Size, settings_of
+from lab_utils.bench.figures import FIGURES
+from lab_utils.bench.results import MODELS, TITLES, UNITS, Section, Spread, loss_difference, names, ratio, times
+from lab_utils.devices import Device
+from lab_utils.needs import Needs
 from lab_utils.plots import METHOD_NAMES
 
 NOTICED = 0.1  # share of the processors that other processes may take before the report says so
@@ -28,6 +31,7 @@ def text(record: dict[str, Any], cases: Sequence[Case]) -> str:
             ("Generation", generation_table(section)),
             ("One thing at a time", ablation_table(section)),
             ("Growth", growth_table(section)),
+            ("The plan", plan_table(section)),
         ):
             if table:
                 parts += [f"### {title}", table]
@@ -179,9 +183,38 @@ def growth_table(section: Section) -> str:
     return _table(rows) + (f"\n\nLoRA training of the decoder on {section.size['growth']} dialogues unless they grow." if rows else "")
 
 
+def plan_table(section: Section) -> str:
+    """What `lab plan` predicts beside what was measured: memory at the peak, seconds a step."""
+    rows = []
+    for case in section.of("plan"):
+        row = {"method": METHOD_NAMES[case.method], "document tokens": f"{case.growth[1]:g}"}
+        if failure := section.failure(case.name):
+            rows.append(row | {"peak GB": f"failed: {failure}"})
+            continue
+        gigabytes, seconds = predicted(section, case)
+        step = statistics.median(result["seconds"] / result["steps"] for result in section.good(case.name))
+        row |= {"planned GB": f"{gigabytes:.2f}", "peak GB": f"{section.peak(case.name):.2f}"}
+        row["memory off by"] = f"{gigabytes / section.peak(case.name) - 1:+.0%}"
+        row |= {"planned s a step": f"{seconds:.2f}", "s a step": f"{step:.2f}", "time off by": f"{seconds / step - 1:+.0%}"}
+        rows.append(row)
+    return _table(rows)
+
+
+def predicted(section: Section, case: Case) -> tuple[float, float]:
+    """The plan's peak memory in GB and seconds a step, at this section's rates and the mean lengths of what was trained on."""
+    settings = settings_of(case, Size())
+    capability = section.machine.get("capability")
+    device = Device("measured", section.machine["memory_gb"], tuple(capability) if capability else None)
+    result = section.good(case.name)[0]
+    needs = Needs(settings, architectures.shape_of(settings.recipe.model.source), device, result["precision"])
+    rates = section.rates_of(result["precision"])
+    prompt, answer = (statistics.mean(lengths) for lengths in zip(*result["lengths"], strict=True))
+    return sum(needs.training().values()), pace.step_seconds(needs, rates, round(prompt), round(answer))
+
+
 def pay_back(section: Section) -> list[str]:
     """When torch.compile has earned what it cost, where it was measured."""
-    case = next((case for case in section.of("ablation") if case.switch == "compile" and section.good(case.name)), None)
+    case = next((case for case in section.of("ablation") if case.changes.get("compile") and section.good(case.name)), None)
     if case is None or not section.good(case.against):
         return []
     extra = statistics.median(r["warmup_seconds"] for r in section.good(case.name)) - statistics.median(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from lab_utils import plots
-from lab_utils.bench_results import MODELS, TITLES, UNITS, Section, Spread, names, ratio
+from lab_utils.bench.results import MODELS, TITLES, UNITS, Section, Spread, names, ratio
 from lab_utils.plots import METHOD_NAMES
 
 STRONG, WEAK, DEFAULT = "#D55E00", plots.QUIET, "#CC79A7"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab_utils import bench_floor, environment
+from lab_utils import environment, pace
 from lab_utils.batching import IGNORED, Encoder
 
 
@@ -85,7 +85,7 @@ def _busy_seconds() -> float:
 
 
 def now() -> float:
-    return bench_floor.now(environment.machine().device)
+    return pace.now(environment.machine().device)
 
 
 class Prompts:

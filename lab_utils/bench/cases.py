@@ -29,7 +29,7 @@ class Case:
     """
 
     name: str
-    section: str  # "training", "generation", "ablation", "growth", "floor"
+    section: str  # "training", "generation", "ablation", "growth", "plan", "floor"
     says: str
     family: str = "causal"  # or "seq2seq"
     method: str = "lora"
@@ -89,7 +89,7 @@ def _build_t5(folder: Path) -> None:
 
 def cases() -> list[Case]:
     """Everything that is measured, in the order in which it is measured."""
-    return [*_floor(), *_training(), *_generation(), *_ablations(), *_growth()]
+    return [*_floor(), *_training(), *_generation(), *_ablations(), *_growth(), *_plan()]
 
 
 def _floor() -> list[Case]:
@@ -128,6 +128,8 @@ def _generation() -> list[Case]:
         found.append(Case(f"{name}-lab", "generation", "this lab", family, quick=True))
     name = "causal-summaries-lab"
     turned = [
+        Case(f"{name}-unmerged", "generation", "without merged adapters", switch="unmerged", against=name),
+        Case(f"{name}-static_cache", "generation", "with a static cache", switch="static_cache", against=name),
         Case(f"{name}-single", "generation", "without batches", changes={"generation_batch": 1}, against=name),
         Case(f"{name}-unsorted", "generation", "without sorting by length", switch="unsorted", against=name),
         Case(f"{name}-float32", "generation", "without 16-bit products", changes={"precision": "float32"}, against=name),
@@ -154,9 +156,9 @@ def _ablations() -> list[Case]:
         row("checkpointing", "with checkpointing", same=True, activation_checkpointing=True),
         row("batch4", "with batches of 4, the course's", batch_size=4, micro_batch=4),
         row("micro2", "with micro-batches of 2", micro_batch=2),
-        row("no_input_casts", "with no input casts around adapters", "no_input_casts", same=True),
-        row("allocator", "with an allocator that keeps large blocks", "allocator", same=True),
-        row("compile", "with torch.compile", "compile", same=True),
+        row("usual_pass", "without the lean pass through adapters", "usual_pass", same=True, quick=True),
+        row("usual_allocator", "without keeping large blocks", "usual_allocator", same=True, quick=True),
+        row("compile", "with torch.compile", same=True, compile=True),
     ]  # fmt: skip
 
 
@@ -170,6 +172,16 @@ def _growth() -> list[Case]:
         *(point("batch", n, batch_size=n, micro_batch=n) for n in (1, 2, 4, 8, 16)),
         *(point("rank", n, rank=n, alpha=2 * n) for n in (4, 16, 64)),
     ]
+
+
+def _plan() -> list[Case]:
+    """Documents that all fill their limit, so that the plan's longest batch is every batch."""
+    return [
+        Case(f"plan-{method}-{tokens}", "plan", f"{tokens} document tokens", method=method, growth=("length", tokens),
+             changes={"document_tokens": tokens, "batch_size": 4, "micro_batch": 4})
+        for method in ("full", "lora", "qlora")
+        for tokens in (96, 192, 384)
+    ]  # fmt: skip
 
 
 # --- what a case works on ---------------------------------------------------------------------------------------------------

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lab_utils import generation, training
+from lab_utils import environment, generation, layers, training
 from lab_utils.batching import IGNORED
-from lab_utils.errors import LabError
 
 
 @contextlib.contextmanager
@@ -61,43 +59,34 @@ def plain_token_losses(model, batch: dict):
     return total, (targets != IGNORED).sum()
 
 
-def no_input_casts(model):
-    """peft casts the input of every adapter to the adapter's float32, and autocast casts it back."""
-    from peft.helpers import disable_input_dtype_casting
-
-    return disable_input_dtype_casting(model)
-
-
-def compiled(model):
-    """torch.compile with shapes left open, since batches differ in length.
-
-    The model inside the adapter's wrapper: accelerate replaces the wrapper's own forward for each Trainer, which would compile anew.
-    """
-    model.get_base_model().compile(dynamic=True)
-    return contextlib.nullcontext()
-
-
-def keep_large_blocks() -> None:
-    """glibc keeps freed blocks up to 2 GB for the next step instead of returning their pages, each of which faults when it comes back."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        raise LabError("The allocator of this platform has no mallopt (glibc has): this row is left out.")
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    if not (mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, (1 << 31) - 1)):
-        raise LabError("glibc refused the allocator's settings: this row is left out.")
-
-
 def unsorted(model):
     """Batches in the order of the documents instead of by length."""
     return patched(generation, "sorted", lambda values, key=None: list(values))
 
 
-BEFORE_LOADING: dict[str, Callable[[], None]] = {"allocator": keep_large_blocks}
+def static_cache(model):
+    """Keys and values in tensors of their final length from the start."""
+    made = generation.decoding
+
+    def decoding(base):
+        configuration = made(base)
+        configuration.cache_implementation = "static"
+        return configuration
+
+    return patched(generation, "decoding", decoding)
+
+
+BEFORE_LOADING: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
+    "usual_allocator": lambda: patched(environment, "keep_large_blocks", lambda: None),
+    "usual_pass": lambda: patched(layers, "lean", lambda model: None),
+}
 AROUND_TRAINING: dict[str, Callable[[Any], contextlib.AbstractContextManager]] = {
     "ungrouped": _arguments(train_sampling_strategy="random"),
     "all_logits": all_logits,
     "unfused": _arguments(optim="adamw_torch"),
-    "no_input_casts": no_input_casts,
-    "compile": compiled,
 }
-AROUND_GENERATION: dict[str, Callable[[Any], contextlib.AbstractContextManager]] = {"unsorted": unsorted}
+AROUND_GENERATION: dict[str, Callable[[Any], contextlib.AbstractContextManager]] = {
+    "unsorted": unsorted,
+    "unmerged": lambda model: patched(layers, "merged", lambda *_: contextlib.nullcontext()),
+    "static_cache": static_cache,
+}

@@ -1,9 +1,7 @@
-"""The arithmetic floor: what a method must multiply, counted from the model's shape, over the rate at which this machine multiplies."""
+"""Floating-point operations of training and of summarizing, counted from a model's shape."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterable
 
 from lab_utils.architectures import OUTPUT, Architecture, Linear, Stack
@@ -80,26 +78,3 @@ def _attention(shape: Architecture, prompt: int, answer: int) -> float:
 
 def _causal(tokens: int) -> float:
     return tokens * (tokens + 1) / 2
-
-
-def product_rate(precision: str, device: str, size: int = 2048, repeats: int = 9) -> float:
-    """Operations a second of square matrix products in that number format on this machine, the median of several."""
-    import torch
-
-    dtype = getattr(torch, precision)
-    left, right = torch.randn(2, size, size, device=device).to(dtype)
-    seconds = []
-    for _ in range(repeats + 2):  # the first two warm caches and kernels
-        started = now(device)
-        left @ right
-        seconds.append(now(device) - started)
-    return 2 * size**3 / statistics.median(seconds[2:])
-
-
-def now(device: str) -> float:
-    """A clock that waits until the GPU is done with what it was given."""
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -8,10 +8,11 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from lab_utils import architectures, bench_floor, bench_rivals, data, environment, generation, models, training
-from lab_utils.bench_cases import Case, Size, encoder_of, examples_of, precision_of, settings_of, tokens_of
-from lab_utils.bench_meter import Meter, Prompts, Stopwatch, now, process_peak_gb
-from lab_utils.bench_switches import AROUND_GENERATION, AROUND_TRAINING, BEFORE_LOADING, patched
+from lab_utils import architectures, arithmetic, data, devices, environment, generation, models, pace, training
+from lab_utils.bench import rivals
+from lab_utils.bench.cases import Case, Size, encoder_of, examples_of, precision_of, settings_of, tokens_of
+from lab_utils.bench.meter import Meter, Prompts, Stopwatch, now, process_peak_gb
+from lab_utils.bench.switches import AROUND_GENERATION, AROUND_TRAINING, BEFORE_LOADING, patched
 from lab_utils.data import Example
 from lab_utils.memory import Peak
 
@@ -23,10 +24,11 @@ def measure(case: Case, size: Size) -> dict[str, Any]:
     environment.quiet()
     device = environment.machine().device
     if case.system == "products":
-        return {"operations_per_second": bench_floor.product_rate(case.changes["precision"], device)}
-    if case.switch in BEFORE_LOADING:
-        BEFORE_LOADING[case.switch]()
+        rates = pace.measure(case.changes["precision"], device)
+        return {"operations_per_second": rates.products, "bytes_per_second": rates.bytes}
     with contextlib.ExitStack() as stack:
+        if case.switch in BEFORE_LOADING:
+            stack.enter_context(BEFORE_LOADING[case.switch]())
         peak = stack.enter_context(Peak()) if device == "cuda" else None  # on a CPU its thread would only disturb
         result = (_generate if case.generates else _train)(case, size, stack)
     return result | {"peak_gb": peak.gb if peak else process_peak_gb()}
@@ -41,7 +43,10 @@ def machine() -> dict[str, Any]:
     with contextlib.suppress(metadata.PackageNotFoundError):
         versions["trl"] = metadata.version("trl")
     precisions = {family: environment.precision(family).name for family in ("causal", "seq2seq")}
+    here = devices.this_machine()
     return {
+        "memory_gb": here.memory_gb,
+        "capability": here.capability,
         "device": found.device,
         "hardware": found.hardware,
         "threads": torch.get_num_threads(),
@@ -58,7 +63,7 @@ def _train(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, Any
     examples = examples_of(case, settings, encoder, int(count))
     pairs = [tokens_of(encoder, example) for example in examples]
     meter = Meter(encoder)
-    contender = _lab if case.system == "lab" else bench_rivals.RIVALS[case.system]
+    contender = _lab if case.system == "lab" else rivals.RIVALS[case.system]
     once = contender(case, size, settings, encoder, examples, meter, stack)
     started = now()
     once(True)
@@ -67,7 +72,7 @@ def _train(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, Any
     losses = once(False)
     plan = settings.training
     rank, targets = getattr(plan, "rank", None), getattr(plan, "target_modules", "all-linear")
-    flops = bench_floor.training_flops(architectures.shape_of(settings.recipe.model.source), pairs, rank, targets)
+    flops = arithmetic.training_flops(architectures.shape_of(settings.recipe.model.source), pairs, rank, targets)
     return {
         "tokens": meter.tokens,
         "padded_tokens": meter.padded,
@@ -75,12 +80,13 @@ def _train(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, Any
         "steps": meter.steps,
         "warmup_seconds": warmup_seconds,
         "losses": losses,
+        "lengths": pairs,
         "operations": flops,
         "precision": precision_of(case, settings),
     }
 
 
-def _lab(case, size, settings, encoder, examples, meter, stack) -> bench_rivals.Pass:
+def _lab(case, size, settings, encoder, examples, meter, stack) -> rivals.Pass:
     """What `lab train` runs, with one switch turned where the case says so."""
     base = models.load(settings)
     model = base.model if case.method == "full" else models.attach_lora(base)
@@ -91,7 +97,7 @@ def _lab(case, size, settings, encoder, examples, meter, stack) -> bench_rivals.
     warm = replace(base, settings=settings_of(case, size, learning_rate=NO_LEARNING))
 
     def once(warmup: bool) -> list[float]:
-        steps = 2 if case.switch == "compile" else 1
+        steps = 2 if case.changes.get("compile") else 1
         history = training.train(model, warm if warmup else base, examples, say=_silent, max_steps=steps if warmup else None)
         return [row["loss"] for row in history.log if "loss" in row]
 
@@ -109,11 +115,11 @@ def _generate(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, 
     seen = Prompts()
     if case.system == "one_by_one":
         encoder = encoder_of(settings)
-        model = bench_rivals.plain_adapter(bench_rivals.plain_model(case, settings, "float32"), settings, 0.0).eval()
+        model = rivals.plain_adapter(rivals.plain_model(case, settings, "float32"), settings, 0.0).eval()
         model.to(environment.machine().device)
 
         def answers(chosen: Sequence[Example]) -> list[int]:
-            return bench_rivals.one_by_one(model, encoder, settings, chosen)
+            return rivals.one_by_one(model, encoder, settings, chosen)
     else:
         base = models.load(settings)
         model, encoder = models.attach_lora(base), base.encoder
@@ -138,6 +144,6 @@ def _generate(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, 
         "padded_tokens": seen.padded,
         "examples": len(examples),
         **watch.describe(),
-        "operations": bench_floor.generation_flops(shape, zip(prompts, new, strict=True)),
+        "operations": arithmetic.generation_flops(shape, zip(prompts, new, strict=True)),
         "precision": precision_of(case, settings),
     }

@@ -1,0 +1,5 @@
+import sys
+
+from lab_utils.bench.run import main
+
+sys.exit(main())

@@ -1,0 +1,77 @@
+"""How long a step takes on this machine: its arithmetic at the rate of plain products, and what it moves through memory.
+
+The second part is what elementwise operations (norms, activation functions, casts, adapters' sums) and the optimizer cost. They wait
+for memory, not for arithmetic, and on small models they take about as long as the products.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab_utils import arithmetic
+from lab_utils.needs import Needs
+
+MOVES = 10.0  # how often a byte that is kept for the backward pass is read or written in a step; measured with SmolLM2-135M on CPUs
+OPTIMIZER_MOVES = 28  # bytes for each trained parameter: AdamW reads weight, gradient and two moments, and writes three of them
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine does at most."""
+
+    products: float  # operations a second in matrix products of one number format
+    bytes: float  # a second, read or written by an elementwise operation on tensors that no cache holds
+
+
+def measure(precision: str, device: str) -> Rates:
+    """The rates of this machine in that number format; takes a second or two."""
+    return Rates(product_rate(precision, device), copy_rate(precision, device))
+
+
+def step_seconds(needs: Needs, rates: Rates, prompt: int, answer: int) -> float:
+    """Predicted seconds of one optimizer step whose examples have so many tokens of prompt and of answer."""
+    plan = needs.settings.training
+    rank, targets = getattr(plan, "rank", None), getattr(plan, "target_modules", "all-linear")
+    operations = plan.batch_size * arithmetic.training_flops(needs.shape, [(prompt, answer)], rank, targets)
+    moved = plan.batch_size * (MOVES * needs.kept(prompt, answer)) + OPTIMIZER_MOVES * needs.trainable
+    return operations / rates.products + moved / rates.bytes
+
+
+def product_rate(precision: str, device: str, size: int = 2048, repeats: int = 9) -> float:
+    """Operations a second of square matrix products in that number format on this machine, the median of several."""
+    import torch
+
+    dtype = getattr(torch, precision)
+    left, right = torch.randn(2, size, size, device=device).to(dtype)
+    return 2 * size**3 / _seconds(lambda: left @ right, device, repeats)
+
+
+def copy_rate(precision: str, device: str, size: int = 1 << 25, repeats: int = 9) -> float:
+    """Bytes a second that an addition of two tensors of `size` numbers reads and writes, the median of several."""
+    import torch
+
+    left, right = torch.ones(2, size, device=device, dtype=getattr(torch, precision))
+    out = torch.empty_like(left)
+    each = _seconds(lambda: torch.add(left, right, out=out), device, repeats)
+    return 3 * size * left.element_size() / each
+
+
+def _seconds(work: Callable, device: str, repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats + 2):  # the first two warm caches and kernels
+        started = now(device)
+        work()
+        seconds.append(now(device) - started)
+    return statistics.median(seconds[2:])
+
+
+def now(device: str) -> float:
+    """A clock that waits until the GPU is done with what it was given."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
