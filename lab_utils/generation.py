@@ -82,7 +82,8 @@ def summarize(
 ) -> Generated:
     """One summary for each example, from the prompt that training uses.
 
-    Several processes deal out the batches of one, so that each text comes from the same batch as with one process; all get all summaries.
+    Adapters are merged and 4-bit layers unpacked for the pass (`layers.merged`). Several processes deal out the batches of one, so that
+    each text comes from the same batch as with one process; all get all summaries.
 
     Args:
         shots: worked examples put before each document (few-shot prompting).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, Protocol
 
 from lab_utils import companions
@@ -59,10 +59,11 @@ def _scorer(stemmed: bool):
     from rouge_score.tokenizers import Tokenizer
 
     class Remembering(Tokenizer):
-        """rouge-score's own tokens, with a stemmer that remembers."""
+        """rouge-score's own tokens, with a stemmer that remembers; so does the tokenizer, since references are read for every system."""
 
         stem = staticmethod(stemmer())
 
+        @lru_cache(maxsize=20_000)  # noqa: B019 - there are two of them, for good
         def tokenize(self, text):
             return tokenize.tokenize(text, self if stemmed else None)
 

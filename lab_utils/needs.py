@@ -8,7 +8,8 @@ Everything follows from configurations; neither torch nor weights are loaded. GB
 - Quantization reaches linear layers only: embeddings, norms and the output layer keep the precision of the products, T5's `wo` float32.
 - Autocast to 16 bits casts each trained weight once a step and keeps the copy until the backward pass ends.
 - Activations: see `activations.kept`. The logits of the answer's positions cost 12 bytes each while the loss is differentiated:
-  log-probabilities, their gradient and the logits' gradient, in float32.
+  log-probabilities, their gradient and the logits' gradient, in float32. Of many that is so for a part at a time; the others wait
+  with their gradients in the precision of the products.
 - All parts are added up, as if held at once. With gradient accumulation they are; without it gradients replace activations as the
   backward pass goes, and the sum is an upper bound.
 - Generation holds the weights as they are after training, keys and values for a whole `generation_batch` at full length, one layer's
@@ -33,6 +34,7 @@ PROMPT_TOKENS = 40  # instruction, cue and the template's own tokens
 CUDA_CONTEXT_GB = 0.7
 PROCESS_GB = 0.65
 HEAP_GAPS = 0.6
+LOGITS_AT_ONCE = 1 << 25  # numbers; 0.4 GB at 12 bytes
 # Published numbers of documents: training, validation, test. DialogSum's 1,500 test rows are 500 dialogues.
 SPLIT_SIZES = {
     "everyday": (240, 40, 60),
@@ -103,7 +105,7 @@ class Needs:
             "gradients": 4 * self.trainable,
             "optimizer": self._optimizer(),
             "activations": kept,
-            "logits": 12 * self.shape.vocabulary * answer * micro_batch,
+            "logits": self._logits(micro_batch * answer),
             "heap gaps": 0 if self.device.capability else HEAP_GAPS * kept,
             "overhead": self.overhead,
         }
@@ -123,6 +125,11 @@ class Needs:
             checkpointing=plan.activation_checkpointing,
         )
         return activations.kept(self.shape, setup, prompt, answer)
+
+    def _logits(self, rows: int) -> float:
+        numbers = rows * self.shape.vocabulary
+        at_once = max(self.shape.vocabulary, min(numbers, LOGITS_AT_ONCE))
+        return 12 * at_once + (2 * self.products * numbers if numbers > at_once else 0)
 
     def _optimizer(self) -> float:
         plan, shape = self.settings.training, self.shape

@@ -21,6 +21,7 @@ from lab_utils.config import Settings
 from lab_utils.data import Example
 from lab_utils.errors import LabError, TrainingDiverged
 from lab_utils.models import Base
+from lab_utils.needs import LOGITS_AT_ONCE
 from lab_utils.plan import fitting_micro_batch
 
 LOG_FIELDS = ("step", "epoch", "loss", "grad_norm", "learning_rate", "seconds", "validation_loss")
@@ -71,9 +72,24 @@ def token_losses(model, batch: dict):
         targets = targets[:, 1:]
         inputs["logits_to_keep"] = (targets != IGNORED).any(0).nonzero().squeeze(1)
         targets = targets[:, inputs["logits_to_keep"]]
-    logits = model(**inputs, use_cache=False).logits
-    total = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total, (targets != IGNORED).sum()
+    logits = model(**inputs, use_cache=False).logits.flatten(0, 1)
+    return _cross_entropy(logits, targets.flatten()), (targets != IGNORED).sum()
+
+
+def _cross_entropy(logits, targets):
+    """Sum over the rows. Many rows are taken in parts, each computed again for the backward pass: the float32 copies, log-probabilities
+    and their gradients of one part are in memory at a time, and sum and gradient are what they would be in one."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    def one(logits, targets):
+        return torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+
+    if logits.numel() <= LOGITS_AT_ONCE:
+        return one(logits, targets)
+    rows = max(1, LOGITS_AT_ONCE // logits.shape[-1])
+    parts = zip(logits.split(rows), targets.split(rows), strict=True)
+    return torch.stack([checkpoint(one, *part, use_reentrant=False) for part in parts]).sum()
 
 
 def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: int = 4) -> float:

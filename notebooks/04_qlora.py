@@ -373,8 +373,8 @@ print("repacking off: ", f"largest error {(gradient - expected).abs().max():.1e}
 assert torch.allclose(gradient, expected, atol=1e-4)
 
 # %% [markdown]
-# If the first line says "no gradient at all", this CPU repacks. `models.load` switches it off for every 4-bit layer, so nobody can forget it. Answers
-# are then generated more slowly.
+# If the first line says "no gradient at all", this CPU repacks. `models.load` switches it off for every 4-bit layer, so nobody can forget it. Nor are
+# answers slower for it: while it writes them, `generation.summarize` works on layers that were unpacked once, where memory has room for them.
 #
 # ## Train
 #

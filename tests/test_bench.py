@@ -80,11 +80,12 @@ def test_a_product_rate_is_operations_over_seconds(monkeypatch):
 
 def result(tokens, seconds, peak_gb=1.0, **more):
     return {"tokens": tokens, "seconds": seconds, "peak_gb": peak_gb, "padded_tokens": 2 * tokens, "operations": 1000.0 * tokens,
-            "precision": "float32", "taken_by_others": 0.0, "warmup_seconds": 1.0, "losses": [2.0, 1.0], "examples": 6} | more  # fmt: skip
+            "precision": "float32", "taken_by_others": 0.0, "warmup_seconds": 1.0, "losses": [2.0, 1.0], "examples": 6, "steps": 2,
+            "lengths": [[100, 30], [120, 50]]} | more  # fmt: skip
 
 
 def record(results, **more):
-    machine = {"hardware": "CPU (toy), 2 cores, 4 GB", "device": "cpu", "threads": 2, "versions": {"torch": "9.9"}}
+    machine = {"hardware": "CPU (toy), 2 cores, 4 GB", "device": "cpu", "memory_gb": 4.0, "capability": None, "threads": 2, "versions": {"torch": "9.9"}}
     size = {"examples": 16, "answers": 6, "batch": 8, "growth": 16}
     sections = {"cpu": {"machine": machine, "size": size, "results": results}}
     return {
@@ -170,12 +171,24 @@ def test_compilation_pays_where_the_saved_time_has_covered_it():
     assert "brings nothing" in bench_report.pay_back(section(slower))[0]
 
 
+def test_the_plan_stands_beside_what_was_measured():
+    case = next(case for case in bench.cases() if case.name == "plan-lora-96")
+    rates = [{"operations_per_second": 1e12, "bytes_per_second": 1e12}]
+    found = section({"products-float32": rates, case.name: [result(100, 8.0, 2.0), result(100, 12.0, 2.5)]})
+    gigabytes, seconds = bench_report.predicted(found, case)
+    (row,) = rows_of(bench_report.plan_table(found))
+    assert row["peak GB"] == "2.50" and row["memory off by"] == f"{gigabytes / 2.5 - 1:+.0%}"
+    assert row["s a step"] == "5.00" and row["time off by"] == f"{seconds / 5 - 1:+.0%}"  # 8 and 12 s for two steps
+    faster = section({"products-float32": [{name: 2e12 for name in rates[0]}], case.name: [result(100, 8.0)]})
+    assert bench_report.predicted(faster, case)[1] == pytest.approx(seconds / 2)
+
+
 def test_tables_and_figures_are_written_beside_the_record(tmp_path):
     names = [case.name for case in bench.cases() if case.system != "products"]
-    results = {"products-float32": [{"operations_per_second": 1e9}]} | {name: [result(100, 1), result(100, 2)] for name in names}
+    results = {"products-float32": [{"operations_per_second": 1e9, "bytes_per_second": 1e9}]} | {name: [result(100, 1), result(100, 2)] for name in names}
     bench_report.write(record(results, skipped=["No GPU was found."]), bench.cases(), tmp_path / "toy.md")
     text = (tmp_path / "toy.md").read_text(encoding="utf-8")
-    assert all(title in text for title in ("### Training", "### Generation", "### One thing at a time", "### Growth", "No GPU was found."))
+    assert all(title in text for title in ("### Training", "### Generation", "### One thing at a time", "### Growth", "### The plan", "No GPU was found."))
     pictures = {path.stem for path in tmp_path.glob("*.png")}
     assert pictures == {"toy-cpu-speed", "toy-cpu-ablation", "toy-cpu-growth"}
     assert all((tmp_path / f"{name}.txt").read_text(encoding="utf-8").strip() for name in pictures)
@@ -360,7 +373,7 @@ def test_without_answer_only_logits_every_position_is_computed_and_the_loss_is_t
         assert few < all_rows == batch["input_ids"].numel()
 
 
-@pytest.mark.parametrize("switch", ["all_logits", "no_input_casts", "unfused"])
+@pytest.mark.parametrize("switch", ["all_logits", "usual_pass", "usual_allocator", "unfused"])
 def test_rows_that_promise_the_same_losses_keep_them_in_float32(switch):
     lab, turned = measured(precision="float32"), measured(precision="float32", switch=switch)
     assert turned["losses"] == pytest.approx(lab["losses"], abs=1e-5)
@@ -373,17 +386,17 @@ def test_without_grouping_batches_hold_more_padding():
     assert grouped["tokens"] == ungrouped["tokens"] and grouped["padded_tokens"] < ungrouped["padded_tokens"]
 
 
-def test_without_casts_no_adapter_casts_its_input():
+def test_without_the_lean_pass_adapted_layers_are_pefts_own_classes():
+    from peft.tuners.lora import Linear
+
     settings = bench_cases.settings_of(Case("x", "training", "x"), TINY)
-    model = models.attach_lora(models.load(settings))
 
-    def casting():
-        return {module.cast_input_dtype_enabled for module in model.modules() if hasattr(module, "cast_input_dtype_enabled")}
+    def classes():
+        return {type(module) for module in models.attach_lora(models.load(settings)).modules() if hasattr(module, "lora_A")}
 
-    assert casting() == {True}
-    with bench_switches.no_input_casts(model):
-        assert casting() == {False}
-    assert casting() == {True}
+    assert Linear not in classes()
+    with bench_switches.BEFORE_LOADING["usual_pass"]():
+        assert classes() == {Linear}
 
 
 def test_without_the_fused_optimizer_the_arguments_name_the_plain_one():
@@ -392,12 +405,6 @@ def test_without_the_fused_optimizer_the_arguments_name_the_plain_one():
     with bench_switches.AROUND_TRAINING["unfused"](None):
         assert training.training_arguments(*given).optim == "adamw_torch"
     assert training.training_arguments(*given).optim == "adamw_torch_fused"
-
-
-def test_an_allocator_without_such_settings_is_said(monkeypatch):
-    monkeypatch.setattr(bench_switches.ctypes, "CDLL", lambda name: object())
-    with pytest.raises(LabError, match="left out"):
-        bench_switches.keep_large_blocks()
 
 
 def test_the_lab_answers_as_one_by_one_does_and_sorting_saves_padding():

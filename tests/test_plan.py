@@ -469,3 +469,15 @@ def test_a_plan_is_made_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("[]\n"), done.stderr
+
+
+def test_a_micro_batch_is_lowered_only_where_memory_asks_for_it():
+    settings = config.resolve("phi-2-dialogsum", "lora", batch_size=12, micro_batch=6)
+    needs = plan.Needs(settings, architectures.shape_of("microsoft/phi-2"), T4, "float16")
+
+    def fitting(room_for):
+        memory = sum(needs.training(room_for).values()) / plan.USABLE * 1.001
+        return plan.fitting_micro_batch(settings, Device("toy", memory, (7, 5)))
+
+    assert [fitting(rows) for rows in (7, 6, 5, 4, 1)] == [6, 6, 4, 4, 1]  # 5 does not divide 12
+    assert plan.fitting_micro_batch(settings, Device("toy", 0.1, (7, 5))) == 1

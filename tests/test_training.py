@@ -103,6 +103,17 @@ def test_the_loss_is_the_cross_entropy_of_the_answers_from_all_logits(recipe):
     assert total.item() == pytest.approx(sum(loss for loss, _ in by_hand), rel=1e-5)
 
 
+def test_a_loss_taken_in_parts_has_the_sum_and_the_gradient_of_one(monkeypatch):
+    torch.manual_seed(0)
+    logits, targets = torch.randn(7, 11, requires_grad=True), torch.tensor([3, -100, 0, 10, -100, 5, 1])
+    whole = training._cross_entropy(logits, targets)
+    (expected,) = torch.autograd.grad(whole, logits)
+    monkeypatch.setattr(training, "LOGITS_AT_ONCE", 2 * 11)
+    parts = training._cross_entropy(logits, targets)
+    (gradient,) = torch.autograd.grad(parts, logits)
+    assert torch.allclose(parts, whole) and torch.equal(gradient, expected)
+
+
 def test_longer_rows_beside_it_do_not_change_a_rows_loss(recipe):
     base = load(recipe, "zero_shot")
     rows = [base.encoder(example) for example in EXAMPLES]
@@ -406,3 +417,26 @@ def test_a_step_sees_batch_size_examples_in_micro_batches(tmp_path):
 @pytest.mark.parametrize("seconds, words", [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s")])
 def test_a_duration_reads_as_a_person_says_it(seconds, words):
     assert training.duration(seconds) == words
+
+
+def test_a_micro_batch_that_memory_has_no_room_for_is_lowered_aloud_and_the_steps_stay(monkeypatch):
+    model, base = load("tiny-causal", batch_size=4, micro_batch=4)
+    expected = losses(train(model, base))
+    model, base = load("tiny-causal", batch_size=4, micro_batch=4)
+    monkeypatch.setattr(training, "fitting_micro_batch", lambda settings: 2)
+    said = []
+    assert losses(training.train(model, base, EXAMPLES, say=said.append)) == pytest.approx(expected, abs=1e-5)
+    assert any("micro_batch=4 would not fit into memory: 2 at a time" in line for line in said)
+
+
+def test_compiling_lasts_as_long_as_training_and_asks_for_a_compiler(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append((type(module).__name__, options)))
+    monkeypatch.setattr(training.shutil, "which", lambda name: "/usr/bin/c++" if name == "c++" else None)
+    model, base = load("tiny-causal", "lora", compile=True)
+    adapted = models.attach_lora(base)
+    train(adapted, base, max_steps=1)
+    assert compiled == [(type(base.model).__name__, {"dynamic": True})] and base.model._compiled_call_impl is None
+    monkeypatch.setattr(training.shutil, "which", lambda name: None)
+    with pytest.raises(LabError, match=r"compile=true needs a C\+\+ compiler"):
+        train(adapted, base, max_steps=1)
