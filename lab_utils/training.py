@@ -64,7 +64,6 @@ def token_losses(model, batch: dict):
     Logits are computed only for positions whose next token is supervised: the same loss as from all logits, a fraction of
     the memory, since a vocabulary of 49,152 makes logits the largest tensor of a step.
     """
-    import torch
 
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     targets = batch["labels"]

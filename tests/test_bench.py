@@ -85,7 +85,8 @@ def result(tokens, seconds, peak_gb=1.0, **more):
 
 
 def record(results, **more):
-    machine = {"hardware": "CPU (toy), 2 cores, 4 GB", "device": "cpu", "memory_gb": 4.0, "capability": None, "threads": 2, "versions": {"torch": "9.9"}}
+    machine = {"hardware": "CPU (toy), 2 cores, 4 GB", "device": "cpu", "memory_gb": 4.0, "capability": None}
+    machine |= {"threads": 2, "versions": {"torch": "9.9"}}
     size = {"examples": 16, "answers": 6, "batch": 8, "growth": 16}
     sections = {"cpu": {"machine": machine, "size": size, "results": results}}
     return {
@@ -185,10 +186,12 @@ def test_the_plan_stands_beside_what_was_measured():
 
 def test_tables_and_figures_are_written_beside_the_record(tmp_path):
     names = [case.name for case in bench.cases() if case.system != "products"]
-    results = {"products-float32": [{"operations_per_second": 1e9, "bytes_per_second": 1e9}]} | {name: [result(100, 1), result(100, 2)] for name in names}
+    rates = [{"operations_per_second": 1e9, "bytes_per_second": 1e9}]
+    results = {"products-float32": rates} | {name: [result(100, 1), result(100, 2)] for name in names}
     bench_report.write(record(results, skipped=["No GPU was found."]), bench.cases(), tmp_path / "toy.md")
     text = (tmp_path / "toy.md").read_text(encoding="utf-8")
-    assert all(title in text for title in ("### Training", "### Generation", "### One thing at a time", "### Growth", "### The plan", "No GPU was found."))
+    titles = ("### Training", "### Generation", "### One thing at a time", "### Growth", "### The plan")
+    assert all(words in text for words in (*titles, "No GPU was found."))
     pictures = {path.stem for path in tmp_path.glob("*.png")}
     assert pictures == {"toy-cpu-speed", "toy-cpu-ablation", "toy-cpu-growth"}
     assert all((tmp_path / f"{name}.txt").read_text(encoding="utf-8").strip() for name in pictures)
