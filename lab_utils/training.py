@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib.util
 import math
 import os
@@ -153,6 +154,8 @@ def train(
     with processes.first_on_each_node():
         rows = encoding.rows(base.encoder, examples)
     device = environment.machine().device
+    gc.collect()
+    environment.return_memory()  # of models that a notebook has dropped
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
     with tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
         arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
