@@ -20,6 +20,7 @@ Everything follows from configurations; neither torch nor weights are loaded. GB
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -173,9 +174,15 @@ class Needs:
 
 
 def _largest(needs: Callable[[int], dict[str, float]], usable: float) -> int:
-    """The largest batch within `usable` GB; what a batch needs grows by the same amount with every row."""
-    one, two = sum(needs(1).values()), sum(needs(2).values())
-    return max(0, math.floor((usable - one) / (two - one) + 1 + 1e-9))
+    """The largest batch within `usable` GB, since what a batch needs grows with every row."""
+
+    def fits(rows: int) -> bool:
+        return sum(needs(rows).values()) <= usable * (1 + 1e-9)
+
+    too_many = 1
+    while fits(too_many):
+        too_many *= 2
+    return max(0, bisect.bisect_left(range(too_many), True, lo=1, key=lambda rows: not fits(rows)) - 1)
 
 
 def _gigabytes(parts: dict[str, float]) -> dict[str, float]:

@@ -420,12 +420,12 @@ def test_a_duration_reads_as_a_person_says_it(seconds, words):
 
 
 def test_a_micro_batch_that_memory_has_no_room_for_is_lowered_aloud_and_the_steps_stay(monkeypatch):
-    model, base = load("tiny-causal", batch_size=4, micro_batch=4)
-    expected = losses(train(model, base))
-    model, base = load("tiny-causal", batch_size=4, micro_batch=4)
+    base = load("tiny-causal", batch_size=4, micro_batch=4)
+    expected = losses(train(base.model, base))
+    base = load("tiny-causal", batch_size=4, micro_batch=4)
     monkeypatch.setattr(training, "fitting_micro_batch", lambda settings: 2)
     said = []
-    assert losses(training.train(model, base, EXAMPLES, say=said.append)) == pytest.approx(expected, abs=1e-5)
+    assert losses(training.train(base.model, base, EXAMPLES, say=said.append)) == pytest.approx(expected, abs=1e-5)
     assert any("micro_batch=4 would not fit into memory: 2 at a time" in line for line in said)
 
 
@@ -433,7 +433,7 @@ def test_compiling_lasts_as_long_as_training_and_asks_for_a_compiler(monkeypatch
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append((type(module).__name__, options)))
     monkeypatch.setattr(training.shutil, "which", lambda name: "/usr/bin/c++" if name == "c++" else None)
-    model, base = load("tiny-causal", "lora", compile=True)
+    base = load("tiny-causal", "lora", compile=True)
     adapted = models.attach_lora(base)
     train(adapted, base, max_steps=1)
     assert compiled == [(type(base.model).__name__, {"dynamic": True})] and base.model._compiled_call_impl is None
