@@ -87,6 +87,41 @@ def pad_left(rows: Sequence[Sequence[int]], value: int) -> list[list[int]]:
     return [[*[value] * (width - len(row)), *row] for row in rows]
 
 
+SORTED_TOGETHER = 50  # batches: enough to find rows of like length, few enough that batches of a large set differ in every epoch
+BLUR = 0.05  # of a length, up or down, so that batches of a small set differ in every epoch too
+
+
+@dataclass(frozen=True)
+class SimilarLengths:
+    """Orders of rows in which every batch holds rows of similar length, so that there is little to pad.
+
+    Batches come in random order, but the one with the longest row comes first, where too little memory shows at once, and an unfilled one
+    comes last. transformers' own sampler sorts a quarter of the data at a time, which does nothing for small sets, and feeds each quarter
+    from its longest rows to its shortest.
+    """
+
+    lengths: Sequence[int]
+    batch_size: int
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        import torch
+
+        count, size = len(self.lengths), self.batch_size
+        lengths = torch.tensor(self.lengths, dtype=torch.float)
+        blurred = lengths * (1 + BLUR * (2 * torch.rand(count) - 1))
+        shuffled = torch.randperm(count)
+        together = [rows[blurred[rows].argsort(descending=True)] for rows in shuffled.split(SORTED_TOGETHER * size)]
+        batches = list(torch.cat(together).split(size))
+        unfilled = [batches.pop()] if count % size else []
+        longest = max(range(len(batches)), key=lambda i: lengths[batches[i]].max(), default=None)
+        first = [] if longest is None else [batches.pop(longest)]
+        mixed = [batches[i] for i in torch.randperm(len(batches))]
+        return iter(torch.cat([*first, *mixed, *unfilled]).tolist())
+
+
 @dataclass(frozen=True)
 class Shares:
     """The micro-batches of this process for one epoch, as indices of rows: every batch is the one that a single process reads.

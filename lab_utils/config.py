@@ -125,7 +125,7 @@ class Adapter(Training):
 
     rank: Count = 16
     alpha: Number = 32.0
-    dropout: Share = 0.0
+    dropout: Share = 0.0  # of an adapter's input; on a CPU, drawing its random numbers takes a good part of a step (`make bench`)
     target_modules: str | list[str] = "all-linear"  # "all-linear", "attention", "query-value", or module names
     quantization: Literal["none", "int8", "nf4"] = "none"
     dora: Flag = False  # weight-decomposed: a magnitude of its own for each output (Liu et al. 2024)

@@ -190,7 +190,7 @@ def keep_large_blocks() -> None:
     if mallopt:
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
         mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)
+        mallopt(trim_threshold, -1)  # never
 
 
 def return_memory() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_utils import encoding, environment, memory, processes
-from lab_utils.batching import IGNORED, Shares, filler
+from lab_utils.batching import IGNORED, Shares, SimilarLengths, filler
 from lab_utils.config import Settings
 from lab_utils.data import Example
 from lab_utils.errors import LabError, TrainingDiverged
@@ -319,9 +319,7 @@ def _trainer_class():
             """Rows grouped by length within the batches of all processes; transformers would group within those of one."""
             if self.args.train_sampling_strategy != "group_by_length":
                 return super()._get_train_sampler(train_dataset)
-            from transformers.trainer_pt_utils import LengthGroupedSampler
-
-            return LengthGroupedSampler(self.get_total_train_batch_size(self.args), self.train_dataset)
+            return SimilarLengths([len(row["input_ids"]) for row in self.train_dataset], self.get_total_train_batch_size(self.args))
 
         def get_train_dataloader(self):
             """This process's micro-batches. accelerate's own dealing repeats examples where the last batch is not full."""

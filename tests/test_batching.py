@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lab_utils import generation, models
-from lab_utils.batching import IGNORED, Collator, Encoder, pad_left, pad_right
+from lab_utils.batching import IGNORED, Collator, Encoder, SimilarLengths, pad_left, pad_right
 from lab_utils.config import Data, Lengths, Prompt, load_recipe, resolve
 from lab_utils.data import Example, load
 from lab_utils.environment import Precision
@@ -68,20 +68,15 @@ def prompt_part(encoder: Encoder, row: dict) -> list[int]:
     return row["input_ids"] if encoder.family == "seq2seq" else row["input_ids"][: row["labels"].count(IGNORED)]
 
 
-class Reader:
+class Reader(torch.nn.Module):
     """Stands where a model would: keeps what generation lets it read, and answers EOS at once."""
 
-    training, device = False, torch.device("cpu")
-    config = SimpleNamespace(decoder_start_token_id=0)
+    device, dtype = torch.device("cpu"), torch.float32
+    config = SimpleNamespace(decoder_start_token_id=0, num_hidden_layers=1, num_attention_heads=1, hidden_size=1)
 
     def __init__(self):
+        super().__init__()
         self.read = []
-
-    def eval(self):
-        return self
-
-    def train(self, mode=True):
-        return self
 
     def generate(self, input_ids, attention_mask, generation_config, logits_to_keep=None):
         self.read += [row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
@@ -255,3 +250,40 @@ def test_smollm2s_rows_follow_the_same_rules(smollm2):
         assert row["input_ids"][: len(prompt)] == prompt
         assert row["labels"] == [IGNORED] * len(prompt) + answer
         assert smollm2.tokenizer.decode(answer) == example.summary + "<|im_end|>"
+
+
+# --- batches of similar length ------------------------------------------------------------------------------------------
+
+
+def batches_of(lengths, size, seed=0):
+    torch.manual_seed(seed)
+    order = list(SimilarLengths(lengths, size))
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 7, 400, 1000])
+def test_every_row_is_read_once_and_an_unfilled_batch_comes_last(count):
+    lengths = [10 + 37 * i % 101 for i in range(count)]
+    batches = batches_of(lengths, 4)
+    assert sorted(row for batch in batches for row in batch) == list(range(count))
+    assert all(len(batch) == 4 for batch in batches[:-1])
+
+
+def test_the_longest_row_is_in_the_first_batch_and_the_others_come_in_no_order_of_length():
+    lengths = [100 + i for i in range(80)] + [900]
+    batches = batches_of([*lengths, 1, 1, 1], 4)
+    assert 80 in batches[0]
+    longest = [max(lengths[row] for row in batch) for batch in batches[1:]]
+    assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
+
+
+def test_rows_of_a_batch_differ_by_little():
+    lengths = list(range(100, 500))
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches_of(lengths, 8))
+    assert padded < 1.06 * sum(lengths)  # at random it would be 1.4
+
+
+def test_batches_differ_from_epoch_to_epoch_and_one_seed_gives_the_same():
+    lengths = [100 + i for i in range(40)]
+    assert batches_of(lengths, 4, seed=1) == batches_of(lengths, 4, seed=1)
+    assert {frozenset(b) for b in batches_of(lengths, 4, seed=1)} != {frozenset(b) for b in batches_of(lengths, 4, seed=2)}

@@ -153,6 +153,7 @@ def _ablations() -> list[Case]:
         row("float32-all_logits", "in float32, without answer-only logits", "all_logits", same=True, against=f"{LORA}-float32", **exact),
         row("dropout", "with dropout 0.05", dropout=0.05, quick=True),
         row("unfused", "without the fused optimizer", "unfused", same=True),
+        row("eager", "without fused attention", "eager"),
         row("checkpointing", "with checkpointing", same=True, activation_checkpointing=True),
         row("batch4", "with batches of 4, the course's", batch_size=4, micro_batch=4),
         row("micro2", "with micro-batches of 2", micro_batch=2),

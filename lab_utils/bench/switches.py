@@ -59,6 +59,17 @@ def plain_token_losses(model, batch: dict):
     return total, (targets != IGNORED).sum()
 
 
+@contextlib.contextmanager
+def eager(model):
+    """Attention from its formula, in place of torch's fused kernel."""
+    before = model.config._attn_implementation
+    model.get_base_model().set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.get_base_model().set_attn_implementation(before)
+
+
 def unsorted(model):
     """Batches in the order of the documents instead of by length."""
     return patched(generation, "sorted", lambda values, key=None: list(values))
@@ -84,6 +95,7 @@ AROUND_TRAINING: dict[str, Callable[[Any], contextlib.AbstractContextManager]] =
     "ungrouped": _arguments(train_sampling_strategy="random"),
     "all_logits": all_logits,
     "unfused": _arguments(optim="adamw_torch"),
+    "eager": eager,
 }
 AROUND_GENERATION: dict[str, Callable[[Any], contextlib.AbstractContextManager]] = {
     "unsorted": unsorted,
