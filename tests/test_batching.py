@@ -270,8 +270,8 @@ def test_every_row_is_read_once_and_an_unfilled_batch_comes_last(count):
 
 
 def test_the_longest_row_is_in_the_first_batch_and_the_others_come_in_no_order_of_length():
-    lengths = [100 + i for i in range(80)] + [900]
-    batches = batches_of([*lengths, 1, 1, 1], 4)
+    lengths = [100 + i for i in range(80)] + [900, 1, 1, 1]
+    batches = batches_of(lengths, 4)
     assert 80 in batches[0]
     longest = [max(lengths[row] for row in batch) for batch in batches[1:]]
     assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
