@@ -100,7 +100,7 @@ def _bench() -> str:
             title = f"**{section.machine['hardware']}**, {record['rounds']} rounds, {record['date']}"
             tables = f"[all tables](lab_utils/recorded/bench/{path.with_suffix('.md').name})"
             parts.append("\n".join([f"{title} ({tables}):", "", *(f"- {sentence}" for sentence in bench_report.findings(section))]))
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or "No bench is recorded yet."
 
 
 def _search() -> str:

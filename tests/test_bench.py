@@ -326,14 +326,14 @@ def test_all_contenders_see_the_same_real_tokens_and_the_student_pads_to_512(fam
     assert lab["steps"] == student["steps"] == 2
     if family == "seq2seq":
         best = measured(family, "stock_best")
-        assert (best["tokens"], best["padded_tokens"]) == (lab["tokens"], lab["padded_tokens"])
+        assert best["tokens"] == lab["tokens"] and best["padded_tokens"] >= lab["padded_tokens"]  # the lab sorts small sets too
 
 
 def test_trl_sees_the_same_real_tokens_too():
     pytest.importorskip("trl", reason="the extra 'bench' is not installed")
     lab, default, best = measured(), measured(system="trl"), measured(system="trl_best")
     assert lab["tokens"] == default["tokens"] == best["tokens"]
-    assert best["padded_tokens"] == lab["padded_tokens"]
+    assert best["padded_tokens"] >= lab["padded_tokens"]  # the lab sorts small sets too
     assert all(map(math.isfinite, default["losses"] + best["losses"]))
 
 
