@@ -103,9 +103,6 @@ class SimilarLengths:
     lengths: Sequence[int]
     batch_size: int
 
-    def __len__(self) -> int:
-        return len(self.lengths)
-
     def __iter__(self) -> Iterator[int]:
         import torch
 

@@ -130,18 +130,18 @@ def plan(arguments) -> None:
     else:
         offered = config.load_recipe(arguments.recipe).methods
         settings = [config.resolve(arguments.recipe, method, **config.applicable(parameters, method)) for method in offered]
-    plans = [planning.make(one, rates=_rates(one) if arguments.time else None) for one in settings]
+    rates = _rates(settings[0].recipe.model) if arguments.time else None  # methods of a recipe share the precision
+    plans = [planning.make(one, rates=rates) for one in settings]
     if arguments.json:
         print(json.dumps({one.method: planning.as_json(made) for one, made in zip(settings, plans, strict=True)}, indent=2))
     else:
         print("\n\n".join(planning.describe(made) for made in plans))
 
 
-def _rates(settings):
-    """What this machine does at most in the precision that it would train in; the only part of a plan that needs torch."""
+def _rates(spec):
+    """What this machine does at most in the precision that it would train this model in; the only part of a plan that needs torch."""
     from lab_utils import environment, pace
 
-    spec = settings.recipe.model
     return pace.measure(environment.precision(spec.family, spec.precision).name, environment.machine().device)
 
 

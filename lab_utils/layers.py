@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from lab_utils import processes
@@ -27,13 +28,12 @@ def lean(model) -> None:
     """
     from peft.tuners.lora import LoraLayer
 
-    lean_classes: dict[type, type] = {}
     for module in model.modules():
         if isinstance(module, LoraLayer) and _is_linear(module.get_base_layer()):
-            usual = type(module)
-            module.__class__ = lean_classes.setdefault(usual, _lean_class(usual))
+            module.__class__ = _lean_class(type(module))
 
 
+@cache
 def _lean_class(usual: type) -> type:
     class Lean(usual):
         def forward(self, x, *args: Any, **kwargs: Any):
@@ -82,7 +82,7 @@ def merged(model, precision) -> Iterator[bool]:
     import torch
 
     places = [place for place in _places(model) if _can_merge(place[2])]
-    copies = sum(_weights(layer) for _, _, layer in places) * torch.empty(0, dtype=precision.dtype).element_size()
+    copies = sum(_weights(layer) for _, _, layer in places) * precision.dtype.itemsize
     if processes.sharded() or copies > COPY_SHARE * free_bytes(model.device):
         places = []
     try:
