@@ -97,7 +97,7 @@ def _bench() -> str:
         record = json.loads(path.read_text(encoding="utf-8"))
         for found in record["sections"].values():
             section = bench_results.Section(found, bench_cases.cases())
-            title = f"**{section.machine['hardware']}**, {record['rounds']} rounds, {record['date']}"
+            title = f"**{section.machine['hardware']}**, up to {record['rounds']} rounds, {record['date']}"
             tables = f"[all tables](lab_utils/recorded/bench/{path.with_suffix('.md').name})"
             parts.append("\n".join([f"{title} ({tables}):", "", *(f"- {sentence}" for sentence in bench_report.findings(section))]))
     return "\n\n".join(parts) or "No bench is recorded yet."

@@ -107,6 +107,8 @@ def section(results):
 
 def test_medians_stand_with_the_lowest_and_highest():
     assert f"{Spread.of([30.0, 10.0, 20.0]):.0f}" == "20 (10 to 30)"
+    assert bench_results.times(Spread.of([3.0, 1.0, 2.0])) == "2.00 x (1.00 to 3.00)"
+    assert (f"{Spread.of([30.0]):.0f}", bench_results.times(Spread.of([3.0]))) == ("30", "3.00 x")  # one round has no range
 
 
 def test_ratios_are_taken_within_a_round():
@@ -252,6 +254,12 @@ def test_a_machine_without_gpu_says_so_and_keeps_one_record(machine, tmp_path, c
     assert kept["status"] == "finished" and list(kept["sections"]) == ["cpu"] and kept["rounds"] == 2
     assert len(kept["sections"]["cpu"]["results"]["causal-lora-lab"]) == 2
     assert "GPU section is left out" in capsys.readouterr().out
+
+
+def test_cases_that_run_once_run_in_the_first_round_only_and_the_report_says_so(machine, tmp_path):
+    path = bench.bench(quick=True, out=tmp_path, only="causal-lora-(lab|student)$", once="student", rounds=3)
+    assert sorted(machine) == ["causal-lora-lab"] * 3 + ["causal-lora-student"]
+    assert "1 to 3 times" in path.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_a_bench_of_nothing_names_the_cases(machine, tmp_path):

@@ -44,10 +44,12 @@ def text(record: dict[str, Any], cases: Sequence[Case]) -> str:
 def _conditions(record: dict[str, Any]) -> str:
     kind = "Quick bench, no evidence. " if record["quick"] else ""
     unfinished = "" if record["status"] == "finished" else "It was stopped before its end. "
+    counts = [len(found) for section in record["sections"].values() for found in section["results"].values()] or [0]
+    times_run = f"{max(counts)} times" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)} times"
     return (
-        f"{kind}{unfinished}{record['date']}, commit {record['commit']}. Each case ran in a process of its own, {record['rounds']} times, "
-        "the cases in turn; a warm-up step is left out. Figures are medians with the lowest and highest round; ratios are taken within a "
-        "round. Tokens are real ones: padding does not count. " + " ".join(record["skipped"])
+        f"{kind}{unfinished}{record['date']}, commit {record['commit']}. Each case ran in a process of its own, {times_run}, "
+        "the cases in turn; a warm-up step is left out. Figures are medians with the lowest and highest round, where there was more than "
+        "one; ratios are taken within a round. Tokens are real ones: padding does not count. " + " ".join(record["skipped"])
     ).strip()
 
 

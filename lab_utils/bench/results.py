@@ -28,7 +28,9 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def __format__(self, form: str) -> str:
-        return f"{self.median:{form}} ({self.low:{form}} to {self.high:{form}})"
+        """The median with its range, or a single value alone."""
+        middle, low, high = (f"{value:{form}}" for value in (self.median, self.low, self.high))
+        return middle if self.low == self.high else f"{middle} ({low} to {high})"
 
 
 def rate(result: dict[str, Any]) -> float:
@@ -42,7 +44,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
 
 
 def times(spread: Spread) -> str:
-    return f"{spread.median:.2f} x ({spread.low:.2f} to {spread.high:.2f})"
+    return f"{spread:.2f}".replace(" (", " x (") if spread.low < spread.high else f"{spread:.2f} x"
 
 
 def in_words(result: dict[str, Any]) -> str:

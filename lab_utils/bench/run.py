@@ -44,18 +44,24 @@ Execute = Callable[[Case, Size], dict[str, Any]]
 
 
 def run(
-    chosen: Sequence[Case], size: Size, rounds: int, execute: Execute, save: Callable[[dict[str, list[dict]]], None]
+    chosen: Sequence[Case],
+    size: Size,
+    rounds: int,
+    execute: Execute,
+    save: Callable[[dict[str, list[dict]]], None],
+    once: Callable[[Case], bool] = lambda case: False,
 ) -> dict[str, list[dict]]:
     """The results of each case by its name, one for each round. A case that failed is recorded with its reason and not tried again.
 
     Args:
         save: takes all results so far, after every case.
+        once: whether a case runs in the first round only.
     """
     results: dict[str, list[dict]] = {case.name: [] for case in chosen}
     for number in range(1, rounds + 1):
         for position, case in enumerate(chosen, 1):
             earlier = results[case.name]
-            if earlier and "failed" in earlier[-1]:
+            if earlier and ("failed" in earlier[-1] or once(case)):
                 continue
             smaller = replace(size, examples=min(size.examples, GROWTH_EXAMPLES)) if case.section in ("growth", "plan") else size
             result = execute(case, smaller)
@@ -134,6 +140,7 @@ def bench(
     only: str = "",
     examples: int | None = None,
     answers: int | None = None,
+    once: str = "",
 ) -> Path:
     """Runs the bench and writes its record, tables and figures; returns the record's path.
 
@@ -142,6 +149,7 @@ def bench(
         course_dir: a finished run of the notebooks, for the seconds of the course.
         rounds, examples, answers: how often each case runs, and on how much, in place of what quick or full means.
         only: a regular expression that the names of cases must match.
+        once: a regular expression; cases whose name it matches run in the first round only.
     """
     taken = course(course_dir) if course_dir else None
     chosen = [case for case in cases() if (case.quick or not quick) and re.search(only, case.name)]
@@ -181,7 +189,7 @@ def bench(
             write()
 
         here_too = [case for case in chosen if device == "cuda" or case.name != "products-float16"]  # no CPU is good at it
-        run(here_too, size, rounds, in_a_process(device), save)
+        run(here_too, size, rounds, in_a_process(device), save, once=lambda case: bool(once) and re.search(once, case.name) is not None)
     record["status"] = "finished"
     write()
     report.write(record, cases(), path.with_suffix(".md"))
@@ -202,6 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--course", type=Path, metavar="RUN_DIR", help="a finished run of the notebooks, for the seconds of the course")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each case runs ({ROUNDS}; with --quick 2)")
     parser.add_argument("--only", metavar="REGEX", default="", help="cases whose name matches")
+    parser.add_argument("--once", metavar="REGEX", default="", help="cases whose name matches run in the first round only")
     parser.add_argument("--tables", type=Path, metavar="RECORD", help="write tables and figures of a record again, and run nothing")
     parser.add_argument("--list", action="store_true", help="name the cases")
     parser.add_argument("--case", metavar="NAME", help="run one case in this process and print its result as one line of JSON")
@@ -225,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif given.tables:
             report.write(_read(given.tables), cases(), given.tables.with_suffix(".md"))
         else:
-            print(bench(given.quick, given.out, given.course, given.rounds, given.only, given.examples, given.answers))
+            print(bench(given.quick, given.out, given.course, given.rounds, given.only, given.examples, given.answers, given.once))
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
