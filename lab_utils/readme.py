@@ -102,7 +102,9 @@ def _bench() -> str:
             parts.append("\n".join([f"{title} ({tables}):", "", *(f"- {sentence}" for sentence in bench_report.findings(section))]))
             for figure in (path.with_name(f"{path.stem}-{device}-{name}.png") for name in ("speed", "ablation")):
                 if figure.exists():
-                    parts.append(f"![{figure.with_suffix('.txt').read_text(encoding='utf-8').strip()}](lab_utils/recorded/bench/{figure.name})")
+                    parts.append(
+                        f"![{figure.with_suffix('.txt').read_text(encoding='utf-8').strip()}](lab_utils/recorded/bench/{figure.name})"
+                    )
         if record["course"]:
             parts.append(bench_report.course_table(record["course"]))
     return "\n\n".join(parts) or "No bench is recorded yet."

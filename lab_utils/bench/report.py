@@ -43,7 +43,7 @@ def text(record: dict[str, Any], cases: Sequence[Case]) -> str:
 
 def _conditions(record: dict[str, Any]) -> str:
     kind = "Quick bench, no evidence. " if record["quick"] else ""
-    unfinished = "" if record["status"] == "finished" else "It was stopped before its end. "
+    unfinished = "" if record["status"] == "finished" else "Not all cases were measured. "
     counts = [len(found) for section in record["sections"].values() for found in section["results"].values()] or [0]
     times_run = f"{max(counts)} times" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)} times"
     return (
@@ -71,8 +71,9 @@ def _setting(section: Section) -> str:
     size, machine = section.size, section.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
-        f"{size['examples']} training dialogues of the packaged set in batches of {size['batch']}, {size['answers']} test dialogues to "
-        f"summarize; {machine['threads']} threads; {versions}."
+        f"{size['examples']} training dialogues of the packaged set in batches of {size['batch']} "
+        f"({size['micro_batch']} at a time for systems that are tuned), "
+        f"{size['answers']} test dialogues to summarize; {machine['threads']} threads; {versions}."
     )
 
 
