@@ -176,20 +176,21 @@ def test_compilation_pays_where_the_saved_time_has_covered_it():
 
 def test_the_plan_stands_beside_what_was_measured():
     case = next(case for case in bench.cases() if case.name == "plan-lora-96")
-    rates = [{"operations_per_second": 1e12, "bytes_per_second": 1e12}]
-    found = section({"products-float32": rates, case.name: [result(100, 8.0, 2.0), result(100, 12.0, 2.5)]})
+    rates = {"products": 1e12, "bytes": 1e12}
+    found = section({case.name: [result(100, 8.0, 2.0, rates=rates), result(100, 12.0, 2.5, rates=rates)]})
     gigabytes, seconds = bench_report.predicted(found, case)
     (row,) = rows_of(bench_report.plan_table(found))
     assert row["peak GB"] == "2.50" and row["memory off by"] == f"{gigabytes / 2.5 - 1:+.0%}"
     assert row["s a step"] == "5.00" and row["time off by"] == f"{seconds / 5 - 1:+.0%}"  # 8 and 12 s for two steps
-    faster = section({"products-float32": [{name: 2e12 for name in rates[0]}], case.name: [result(100, 8.0)]})
+    faster = section({case.name: [result(100, 8.0, rates={name: 2e12 for name in rates})]})
     assert bench_report.predicted(faster, case)[1] == pytest.approx(seconds / 2)
 
 
 def test_tables_and_figures_are_written_beside_the_record(tmp_path):
     names = [case.name for case in bench.cases() if case.system != "products"]
-    rates = [{"operations_per_second": 1e9, "bytes_per_second": 1e9}]
-    results = {"products-float32": rates} | {name: [result(100, 1), result(100, 2)] for name in names}
+    floor = [{"operations_per_second": 1e9, "bytes_per_second": 1e9}]
+    rates = {"products": 1e9, "bytes": 1e9}
+    results = {"products-float32": floor} | {name: [result(100, 1, rates=rates), result(100, 2, rates=rates)] for name in names}
     bench_report.write(record(results, skipped=["No GPU was found."]), bench.cases(), tmp_path / "toy.md")
     text = (tmp_path / "toy.md").read_text(encoding="utf-8")
     titles = ("### Training", "### Generation", "### One thing at a time", "### Growth", "### The plan")

@@ -58,6 +58,8 @@ def machine() -> dict[str, Any]:
 def _train(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, Any]:
     """Trains one warm-up step at a rate of nothing, then one pass over the examples, which is what is timed."""
     settings = _settings(case, size)
+    precision = precision_of(case, settings)
+    rates = vars(pace.measure(precision, environment.machine().device)) if case.section == "plan" else None  # as `lab plan --time` does
     encoder = encoder_of(settings)
     count = case.growth[1] if case.growth and case.growth[0] == "examples" else size.examples
     examples = examples_of(case, settings, encoder, int(count))
@@ -82,7 +84,8 @@ def _train(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, Any
         "losses": losses,
         "lengths": pairs,
         "operations": flops,
-        "precision": precision_of(case, settings),
+        "precision": precision,
+        "rates": rates,
     }
 
 
