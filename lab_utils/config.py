@@ -103,7 +103,7 @@ class Training(Section):
     learning_rate: Positive
     epochs: Positive = 1.0
     batch_size: Count = 8
-    micro_batch: Count = 4
+    micro_batch: Count = 2  # a CPU is fastest with so few rows at a time; a GPU likes more (`lab plan`: largest micro-batch)
     warmup: Share = 0.1
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: Number = 0.0

@@ -95,11 +95,18 @@ def _bench() -> str:
     parts = []
     for path in sorted((RECORDED / "bench").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        for found in record["sections"].values():
+        for device, found in record["sections"].items():
             section = bench_results.Section(found, bench_cases.cases())
             title = f"**{section.machine['hardware']}**, up to {record['rounds']} rounds, {record['date']}"
             tables = f"[all tables](lab_utils/recorded/bench/{path.with_suffix('.md').name})"
             parts.append("\n".join([f"{title} ({tables}):", "", *(f"- {sentence}" for sentence in bench_report.findings(section))]))
+            for figure in (path.with_name(f"{path.stem}-{device}-{name}.png") for name in ("speed", "ablation")):
+                if figure.exists():
+                    parts.append(
+                        f"![{figure.with_suffix('.txt').read_text(encoding='utf-8').strip()}](lab_utils/recorded/bench/{figure.name})"
+                    )
+        if record["course"]:
+            parts.append(bench_report.course_table(record["course"]))
     return "\n\n".join(parts) or "No bench is recorded yet."
 
 

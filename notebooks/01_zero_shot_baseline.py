@@ -58,7 +58,7 @@ document_column = None  # the column of your documents; None: document, dialogue
 summary_column = None  # the column of your summaries; None: references, summary1, summary or highlights
 test_from = None  # "validation" where the data has no test split
 test_examples = None  # how many test documents
-prompt_examples = 6  # validation documents on which prompts are tried
+prompt_examples = 4  # validation documents on which prompts are tried
 shots_tried = [0, 1, 3]  # worked examples in the prompts that are tried
 
 # %%

@@ -64,7 +64,7 @@ quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
 sweep_ranks = [2, 32]  # ranks of the small experiment at the end
 sweep_steps = 3  # its optimizer steps for each rank
-sweep_validation = 8  # its validation documents
+sweep_validation = 6  # its validation documents
 
 # %%
 import gc

@@ -8,9 +8,9 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from lab_utils import architectures, arithmetic, data, devices, environment, generation, models, pace, training
+from lab_utils import architectures, arithmetic, config, data, devices, environment, generation, models, pace, training
 from lab_utils.bench import rivals
-from lab_utils.bench.cases import Case, Size, encoder_of, examples_of, precision_of, settings_of, tokens_of
+from lab_utils.bench.cases import MICRO_BATCH, Case, Size, encoder_of, examples_of, precision_of, settings_of, tokens_of
 from lab_utils.bench.meter import Meter, Prompts, Stopwatch, now, process_peak_gb
 from lab_utils.bench.switches import AROUND_GENERATION, AROUND_TRAINING, BEFORE_LOADING, patched
 from lab_utils.data import Example
@@ -57,7 +57,9 @@ def machine() -> dict[str, Any]:
 
 def _train(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, Any]:
     """Trains one warm-up step at a rate of nothing, then one pass over the examples, which is what is timed."""
-    settings = settings_of(case, size)
+    settings = _settings(case, size)
+    precision = precision_of(case, settings)
+    rates = vars(pace.measure(precision, environment.machine().device)) if case.section == "plan" else None  # as `lab plan --time` does
     encoder = encoder_of(settings)
     count = case.growth[1] if case.growth and case.growth[0] == "examples" else size.examples
     examples = examples_of(case, settings, encoder, int(count))
@@ -82,8 +84,15 @@ def _train(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, Any
         "losses": losses,
         "lengths": pairs,
         "operations": flops,
-        "precision": precision_of(case, settings),
+        "precision": precision,
+        "rates": rates,
     }
+
+
+def _settings(case: Case, size: Size, **changes: Any) -> config.Settings:
+    """The settings of a training case, with the micro-batch that is fastest on this device unless the case names one."""
+    fastest = {} if "micro_batch" in case.changes else {"micro_batch": MICRO_BATCH[environment.machine().device]}
+    return settings_of(case, size, **fastest, **changes)
 
 
 def _lab(case, size, settings, encoder, examples, meter, stack) -> rivals.Pass:
@@ -94,7 +103,7 @@ def _lab(case, size, settings, encoder, examples, meter, stack) -> rivals.Pass:
         stack.enter_context(AROUND_TRAINING[case.switch](model))
     made = training._trainer_class
     stack.enter_context(patched(training, "_trainer_class", lambda: meter.around(made())))
-    warm = replace(base, settings=settings_of(case, size, learning_rate=NO_LEARNING))
+    warm = replace(base, settings=_settings(case, size, learning_rate=NO_LEARNING))
 
     def once(warmup: bool) -> list[float]:
         steps = 2 if case.changes.get("compile") else 1

@@ -43,9 +43,10 @@ def text(record: dict[str, Any], cases: Sequence[Case]) -> str:
 
 def _conditions(record: dict[str, Any]) -> str:
     kind = "Quick bench, no evidence. " if record["quick"] else ""
-    unfinished = "" if record["status"] == "finished" else "It was stopped before its end. "
+    unfinished = "" if record["status"] == "finished" else "Not all cases were measured. "
     counts = [len(found) for section in record["sections"].values() for found in section["results"].values()] or [0]
-    times_run = f"{max(counts)} times" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)} times"
+    most = "once" if max(counts) == 1 else f"{max(counts)} times"
+    times_run = most if min(counts) == max(counts) else f"{min(counts)} to {most}"
     return (
         f"{kind}{unfinished}{record['date']}, commit {record['commit']}. Each case ran in a process of its own, {times_run}, "
         "the cases in turn; a warm-up step is left out. Figures are medians with the lowest and highest round, where there was more than "
@@ -71,8 +72,9 @@ def _setting(section: Section) -> str:
     size, machine = section.size, section.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
-        f"{size['examples']} training dialogues of the packaged set in batches of {size['batch']}, {size['answers']} test dialogues to "
-        f"summarize; {machine['threads']} threads; {versions}."
+        f"{size['examples']} training dialogues of the packaged set in batches of {size['batch']} "
+        f"({size['micro_batch']} at a time for systems that are tuned), "
+        f"{size['answers']} test dialogues to summarize; {machine['threads']} threads; {versions}."
     )
 
 
@@ -203,13 +205,13 @@ def plan_table(section: Section) -> str:
 
 
 def predicted(section: Section, case: Case) -> tuple[float, float]:
-    """The plan's peak memory in GB and seconds a step, at this section's rates and the mean lengths of what was trained on."""
+    """The plan's peak memory in GB and seconds a step, at the rates measured before training and the mean lengths of its examples."""
     settings = settings_of(case, Size())
     capability = section.machine.get("capability")
     device = Device("measured", section.machine["memory_gb"], tuple(capability) if capability else None)
     result = section.good(case.name)[0]
     needs = Needs(settings, architectures.shape_of(settings.recipe.model.source), device, result["precision"])
-    rates = section.rates_of(result["precision"])
+    rates = pace.Rates(*(statistics.median(one["rates"][part] for one in section.good(case.name)) for part in ("products", "bytes")))
     prompt, answer = (statistics.mean(lengths) for lengths in zip(*result["lengths"], strict=True))
     return sum(needs.training().values()), pace.step_seconds(needs, rates, round(prompt), round(answer))
 

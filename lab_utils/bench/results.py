@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab_utils import pace
 from lab_utils.bench.cases import Case
 
 MODELS = {"causal": "SmolLM2-135M (decoder)", "seq2seq": "random T5, 140M (encoder-decoder)"}
@@ -90,12 +89,6 @@ class Section:
         """Operations a second of matrix products alone, the median over rounds."""
         found = [result["operations_per_second"] for result in self.good(f"products-{precision}")]
         return statistics.median(found) if found else None
-
-    def rates_of(self, precision: str) -> pace.Rates:
-        """What the machine does at most in that number format, medians over rounds."""
-        found = self.good(f"products-{precision}")
-        values = (statistics.median(result[rate] for result in found) for rate in ("operations_per_second", "bytes_per_second"))
-        return pace.Rates(*values)
 
     def floor(self, name: str, precision: str | None = None) -> float | None:
         """Real tokens a second if a case did nothing but its arithmetic, in the number format that it used or another."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from lab_utils import config, environment, models, training
 from lab_utils.batching import IGNORED, Encoder
-from lab_utils.bench.cases import BATCH, Case, precision_of
+from lab_utils.bench.cases import BATCH, MICRO_BATCH, Case, precision_of
 from lab_utils.data import Example
 from lab_utils.errors import LabError
 
@@ -64,7 +64,8 @@ def _padded(ids: Sequence[int], pad: int) -> dict[str, list[int]]:
 
 def stock_best(case, size, settings, encoder, examples, meter, stack) -> Pass:
     """transformers' Trainer at its best, where TRL has nothing to offer (encoder-decoders): batches padded to their longest row,
-    rows of similar length together, labels masked, 16-bit products, a 16-bit base under an adapter without dropout."""
+    rows of similar length together, the fastest micro-batch, labels masked, 16-bit products, a 16-bit base under an adapter without
+    dropout."""
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     precision = precision_of(case, settings)
@@ -75,8 +76,8 @@ def stock_best(case, size, settings, encoder, examples, meter, stack) -> Pass:
     for row in rows:
         row["attention_mask"] = [1] * len(row["input_ids"])
     options = {
-        "learning_rate": 2e-4, "per_device_train_batch_size": BATCH, "train_sampling_strategy": "group_by_length",
-        "bf16": precision == "bfloat16", "fp16": precision == "float16",
+        "learning_rate": 2e-4, "train_sampling_strategy": "group_by_length", "bf16": precision == "bfloat16",
+        "fp16": precision == "float16", **_fastest_micro_batch(),
     }  # fmt: skip
     return _passes(
         lambda given: meter.around(Trainer)(
@@ -115,6 +116,7 @@ def trl(case, size, settings, encoder, examples, meter, stack, best: bool = Fals
     options: dict[str, Any] = {}
     if best:
         options = {"gradient_checkpointing": False, "completion_only_loss": True, "train_sampling_strategy": "group_by_length"}
+        options |= _fastest_micro_batch()
     if precision != "bfloat16":  # its default would be emulated here, or refused
         options |= {"bf16": False, "fp16": precision == "float16"}
     return _passes(
@@ -128,8 +130,14 @@ def trl(case, size, settings, encoder, examples, meter, stack, best: bool = Fals
 
 def trl_best(*given) -> Pass:
     """TRL's SFTTrainer as fast as its options make it: no checkpointing, loss (and logits) of the answer alone, rows of similar length
-    together, a 16-bit base under an adapter. Packing would need flash-attention, which CPUs and older GPUs lack."""
+    together, the micro-batch that is fastest here, a 16-bit base under an adapter. Packing would need flash-attention, which CPUs and older
+    GPUs lack."""
     return trl(*given, best=True)
+
+
+def _fastest_micro_batch() -> dict[str, int]:
+    rows = MICRO_BATCH[environment.machine().device]
+    return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": BATCH // rows}
 
 
 def _passes(build: Callable[[dict], Any], options: dict[str, Any], stack: contextlib.ExitStack) -> Pass:

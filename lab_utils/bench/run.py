@@ -13,15 +13,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lab_utils import runs
 from lab_utils.bench import measure, report
-from lab_utils.bench.cases import BATCH, Case, Size, cases
+from lab_utils.bench.cases import BATCH, MICRO_BATCH, Case, Size, cases
 from lab_utils.bench.results import in_words
 from lab_utils.bench.rivals import WITHOUT_TRL
 from lab_utils.environment import say
@@ -36,6 +37,7 @@ ON_GPU = Size("small", examples=240, answers=60)
 ROUNDS = 3
 GROWTH_EXAMPLES = 16
 LIMIT_SECONDS = 1800  # for one case
+NOT_ON_A_CPU = "products-float16"  # no CPU is good at it
 
 
 # --- running ----------------------------------------------------------------------------------------------------------------
@@ -49,19 +51,21 @@ def run(
     rounds: int,
     execute: Execute,
     save: Callable[[dict[str, list[dict]]], None],
-    once: Callable[[Case], bool] = lambda case: False,
+    once: Collection[str] = (),
+    measured: Mapping[str, list[dict]] = MappingProxyType({}),
 ) -> dict[str, list[dict]]:
     """The results of each case by its name, one for each round. A case that failed is recorded with its reason and not tried again.
 
     Args:
         save: takes all results so far, after every case.
-        once: whether a case runs in the first round only.
+        once: names of cases that run in the first round only.
+        measured: results of a bench that was stopped: they are kept and need no second run.
     """
-    results: dict[str, list[dict]] = {case.name: [] for case in chosen}
+    results: dict[str, list[dict]] = {name: list(found) for name, found in measured.items()}
     for number in range(1, rounds + 1):
         for position, case in enumerate(chosen, 1):
-            earlier = results[case.name]
-            if earlier and ("failed" in earlier[-1] or once(case)):
+            earlier = results.setdefault(case.name, [])
+            if len(earlier) >= number or (earlier and ("failed" in earlier[-1] or case.name in once)):
                 continue
             smaller = replace(size, examples=min(size.examples, GROWTH_EXAMPLES)) if case.section in ("growth", "plan") else size
             result = execute(case, smaller)
@@ -141,8 +145,9 @@ def bench(
     examples: int | None = None,
     answers: int | None = None,
     once: str = "",
+    fresh: bool = False,
 ) -> Path:
-    """Runs the bench and writes its record, tables and figures; returns the record's path.
+    """Runs the bench and writes its record, tables and figures; returns the record's path. One that was stopped goes on where it stood.
 
     Args:
         out: by default lab_utils/recorded/bench, and runs/bench for the quick bench, which is no evidence.
@@ -150,15 +155,17 @@ def bench(
         rounds, examples, answers: how often each case runs, and on how much, in place of what quick or full means.
         only: a regular expression that the names of cases must match.
         once: a regular expression; cases whose name it matches run in the first round only.
+        fresh: starts anew, whatever was measured before.
     """
     taken = course(course_dir) if course_dir else None
-    chosen = [case for case in cases() if (case.quick or not quick) and re.search(only, case.name)]
+    wanted = [case for case in cases() if case.quick or not quick]
+    chosen = [case for case in wanted if re.search(only, case.name)]
     if not chosen:
         raise LabError(f"No case matches '{only}': known are {', '.join(case.name for case in cases())}.")
     rounds = rounds or (2 if quick else ROUNDS)
     skipped = []
     if importlib.util.find_spec("trl") is None:
-        chosen = [case for case in chosen if not case.system.startswith("trl")]
+        wanted, chosen = ([case for case in some if not case.system.startswith("trl")] for some in (wanted, chosen))
         skipped.append(f"{WITHOUT_TRL}.")
     here = {device: _in_a_process(["--machine"], device, LIMIT_SECONDS) for device in ("cpu", "cuda")}
     for found in here.values():
@@ -171,9 +178,14 @@ def bench(
         say(sentence)
     path = runs.make_folder(out or (QUICK_OUT if quick else RECORDED)) / f"{file_name(here[devices[-1]]['hardware'])}.json"
     record: dict[str, Any] = {
-        "schema": SCHEMA, "status": "stopped", "date": datetime.now(UTC).date().isoformat(), "commit": runs._commit(), "quick": quick,
+        "schema": SCHEMA, "status": "partial", "date": datetime.now(UTC).date().isoformat(), "commit": runs._commit(), "quick": quick,
         "rounds": rounds, "skipped": skipped, "course": taken, "sections": {},
     }  # fmt: skip
+    stopped = {} if fresh else _unfinished(path)
+    if stopped and record["commit"] not in stopped["commit"]:
+        record["commit"] = f"{stopped['commit']}, {record['commit']}"
+
+    one_round = {case.name for case in chosen if once and re.search(once, case.name)}
 
     def write() -> None:
         runs.write_text(path, json.dumps(record, indent=1) + "\n")
@@ -181,19 +193,36 @@ def bench(
     for device in devices:
         size = QUICK if quick else ON_GPU if device == "cuda" else FULL
         size = replace(size, examples=examples or size.examples, answers=answers or size.answers)
-        section = {"machine": here[device], "size": vars(size) | {"growth": GROWTH_EXAMPLES, "batch": BATCH}, "results": {}}
+        section = {
+            "machine": here[device],
+            "size": vars(size) | {"growth": GROWTH_EXAMPLES, "batch": BATCH, "micro_batch": MICRO_BATCH[device]},
+            "results": {},
+        }
         record["sections"][device] = section
+        before = stopped.get("sections", {}).get(device, {})
+        if before and (before["machine"], before["size"]) != (section["machine"], section["size"]):
+            raise LabError(
+                f"'{path.name}' is of a bench that was stopped, of another size or with other packages: finish it as it was begun, "
+                "or start anew with --fresh."
+            )
 
         def save(results: dict[str, list[dict]], section: dict[str, Any] = section) -> None:
             section["results"] = {name: found for name, found in results.items() if found}
             write()
 
-        here_too = [case for case in chosen if device == "cuda" or case.name != "products-float16"]  # no CPU is good at it
-        run(here_too, size, rounds, in_a_process(device), save, once=lambda case: bool(once) and re.search(once, case.name) is not None)
-    record["status"] = "finished"
+        here_too = [case for case in chosen if device == "cuda" or case.name != NOT_ON_A_CPU]
+        run(here_too, size, rounds, in_a_process(device), save, one_round, before.get("results", {}))
+    measured = {name for section in record["sections"].values() for name in section["results"]} | {NOT_ON_A_CPU}
+    record["status"] = "finished" if measured >= {case.name for case in wanted} else "partial"
     write()
     report.write(record, cases(), path.with_suffix(".md"))
     return path
+
+
+def _unfinished(path: Path) -> dict[str, Any]:
+    """The record of a bench that lacks cases, or nothing."""
+    found = _read(path) if path.exists() else {}
+    return found if found.get("status") == "partial" else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -207,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab_utils.bench", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="LoRA only, few examples, two rounds: minutes instead of hours")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the record goes (lab_utils/recorded/bench; with --quick runs/bench)")
+    parser.add_argument("--fresh", action="store_true", help="start anew instead of going on with a bench that was stopped")
     parser.add_argument("--course", type=Path, metavar="RUN_DIR", help="a finished run of the notebooks, for the seconds of the course")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each case runs ({ROUNDS}; with --quick 2)")
     parser.add_argument("--only", metavar="REGEX", default="", help="cases whose name matches")
@@ -234,7 +264,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif given.tables:
             report.write(_read(given.tables), cases(), given.tables.with_suffix(".md"))
         else:
-            print(bench(given.quick, given.out, given.course, given.rounds, given.only, given.examples, given.answers, given.once))
+            print(
+                bench(
+                    given.quick, given.out, given.course, given.rounds, given.only, given.examples, given.answers, given.once, given.fresh
+                )
+            )
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
