@@ -94,7 +94,7 @@ story = corpus.test[0]
 print(story.document, "\n\nReference:", story.references[0])
 if mark:
     print("Zero-shot:", *[p.prediction for p in mark.predictions if p.id == story.id])
-pd.DataFrame(comparison.ledger([mark]) if mark else [{"method": "none yet: notebook 01 has no finished record here"}]).set_index("method")
+pd.DataFrame(comparison.ledger([mark])).set_index("method") if mark else "No mark to beat: notebook 01 has no finished record here."
 
 # %%
 with memory.Peak() as idle:  # what this process holds before there is a model; we need it later
@@ -801,7 +801,7 @@ print(generation.summarize(base.model, base, [Example("mine", mine.strip(), ("",
 # <details><summary>All seven</summary>
 #
 # 1. The summary's tokens and the end token. Not the prompt, and not the padding.
-# 2. Its next-token loss falls as on any text, but the end token is never a label: it never learns to stop, and writes until `max_new_tokens` cuts it off.
+# 2. It writes until `max_new_tokens` cuts it off. The end token was never a label, so it never learnt to stop.
 # 3. The weight only: 4 bytes in float32, 2 in a 16-bit format. Gradients and moments exist for training.
 # 4. The activations shrink to about a quarter; weights, gradients and moments stay. The result is the same up to rounding, as long as the loss is divided by
 #    the tokens of the whole batch.

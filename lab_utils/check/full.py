@@ -97,9 +97,9 @@ def _judge_labels(where: str, found: list, prompt: list, answer: list, end: int,
         raise Almost(f"{where}The labels are shifted by one. The loss does that: the label at a position is the token at that position.")
     if prompt and found[:before] == prompt:
         raise Almost(f"{where}The prompt is supervised too: the model would learn to write documents.")
-    if (pad in found[ending + 1 :]) and pad != IGNORED:
-        raise Almost(f"{where}The padding is supervised: the model would learn to write the pad token.")
     skipped = {label for label, right in zip(found, expected, strict=True) if right == IGNORED} - {IGNORED}
+    if skipped == {pad} and all(label == IGNORED for label in found[:before]):
+        raise Almost(f"{where}The padding is supervised: the model would learn to write the pad token.")
     if skipped:
         others = ", ".join(sorted(map(str, skipped)))
         raise Almost(f"{where}Where nothing is supervised the labels are {others}; the loss skips only -100.")
