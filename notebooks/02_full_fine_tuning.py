@@ -425,7 +425,10 @@ for name, batch in (("answer only", right), ("no mask", everything)):
     print(f"{name:12} {share:4.0%} of the tokens supervised; reported {reported[0]:.2f} to {reported[-1]:.2f}; answers {answers:.2f}")
 
 # %% [markdown]
-# XXX symptom a
+# The two reported losses are means over different tokens and cannot be compared. Only the last column can: it is the same loss on the same answers.
+#
+# **Symptom:** the reported loss falls as it should, most of it by learning the prompt's fixed words, and the summaries are worse than the loss suggests.
+# Print the share of supervised tokens before you train: for a long document and a short summary it must be small.
 #
 # ### Break it: the end token is not supervised
 #
@@ -445,7 +448,8 @@ for name, batch in (("with end", right), ("without", no_end)):
     print(f"\n{name}, {p.tokens} tokens, {'ended by itself' if p.stopped else 'cut off'}: {p.prediction}")
 
 # %% [markdown]
-# XXX symptom b
+# **Symptom:** it never stops. The summary is there, and then the model repeats itself or rambles until `max_new_tokens` cuts it off; the share of answers
+# that ended by themselves (notebook 1 printed it) is near 0. The loss shows nothing, since the one label that matters is not in it.
 #
 # ## Why weights are kept in float32
 #
@@ -503,7 +507,7 @@ check.smallest_moving_rate(smallest, weight=middle)
 # ### Break it: everything in bfloat16
 #
 # First our model's embedding weights, all at once: which share would not move by this recipe's learning rate? Then the small model, trained with a low
-# learning rate, once with float32 weights, once with bfloat16 weights. Loading a model with `dtype=torch.bfloat16` and training it as it is does the latter.
+# learning rate, once with float32 weights, once with bfloat16 weights. The latter happens to whoever loads a model with `dtype=torch.bfloat16` and trains it.
 #
 # **Predict:** which share of the small model's weights never moves, and how far does its loss fall?
 
@@ -519,7 +523,8 @@ for dtype in (torch.float32, torch.bfloat16):
     print(f"{str(dtype):15} {still:4.0%} of the weights never moved; loss {reported[0]:.3f} to {reported[-1]:.3f}")
 
 # %% [markdown]
-# XXX symptom d
+# **Symptom:** with bfloat16 weights the loss falls more slowly or not at all, at a rate that works for others, and most weights are the same after
+# training as before. A higher rate seems to help, which hides the cause.
 #
 # ## Gradient accumulation changes nothing
 #
@@ -567,8 +572,8 @@ del whole, first, second  # large, and memory will be measured
 # %% [markdown]
 # ### Exercise 2.5 (recall): Predict the number of optimizer steps
 #
-# From `len(corpus.train)`, the number of documents, `settings.training.epochs` and `settings.training.batch_size`. In each epoch the last batch may be smaller than the
-# others, and is a step too.
+# From `len(corpus.train)`, the number of documents, `settings.training.epochs` and `settings.training.batch_size`. In each epoch the last batch may be
+# smaller than the others, and is a step too.
 #
 # **Predict:** does `micro_batch` change the number?
 
@@ -763,8 +768,8 @@ for mode in ("train", "eval"):
 #
 # ## The ledger so far
 #
-# What did the points cost? The table that began with one row grows with every notebook. Zero-shot trains nothing, so its memory is that of generating. The checkpoint is saved
-# in the number format of the products, without gradients and moments.
+# What did the points cost? The table that began with one row grows with every notebook. Zero-shot trains nothing, so its memory is that of generating.
+# The checkpoint is saved in the number format of the products, without gradients and moments.
 #
 # **Predict:** the checkpoint's size in MB, from the number of parameters and 2 bytes (16-bit products) or 4 bytes (float32) each.
 
