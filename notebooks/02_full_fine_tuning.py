@@ -65,7 +65,7 @@ check_examples = 4  # short documents for the small checks, at least 2
 short_limit = 40  # a document limit, in tokens, small enough to see what is cut
 
 # %%
-from lab_utils import check, comparison, config, memory, methods, metrics, models, plots, runs, significance, training
+from lab_utils import check, comparison, config, generation, memory, methods, metrics, models, plots, runs, significance, training
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -380,7 +380,8 @@ assert models.fingerprint(base.model) == original
 import copy
 
 tiny = models.load(config.resolve("tiny-causal", "full", seed, max_new_tokens=80))
-examples = sorted(corpora.load(tiny.settings.recipe.data).train, key=lambda e: len(e.document))[:check_examples]
+everyday = sorted(corpora.load(tiny.settings.recipe.data).train, key=lambda e: len(e.document))
+examples, others = everyday[:check_examples], everyday[-check_examples:]
 
 
 def tiny_batch(some):
@@ -394,7 +395,7 @@ def loss_of(network, batch):
 
 
 # %%
-def trained_copy(batch, rate, steps=60, dtype=torch.float32):
+def trained_copy(batch, rate, steps=40, dtype=torch.float32):
     network = copy.deepcopy(tiny.model).to(dtype).train()
     adam = torch.optim.AdamW(network.parameters(), rate)
     reported = []
@@ -410,25 +411,30 @@ def trained_copy(batch, rate, steps=60, dtype=torch.float32):
 # %% [markdown]
 # ### Break it: no -100 on the prompt
 #
-# Two copies learn the same rows. For the second one every token is supervised, the prompt too.
+# Two copies learn the same rows. For the second one every token is supervised, the prompt too. Then both are scored on rows that they have not seen, by the
+# loss that each reports itself and by the loss of the answers alone.
 #
-# **Predict:** which copy reports the lower loss at the end? Which writes the answers better?
+# **Predict:** which copy reports the lower loss on new rows? Which has learnt the answers better?
 
 # %%
-right = tiny_batch(examples)
-everything = right | {"labels": right["input_ids"].masked_fill(right["attention_mask"] == 0, IGNORED)}
-for name, batch in (("answer only", right), ("no mask", everything)):
-    network, reported = trained_copy(batch, 3e-3)
-    share = (batch["labels"] != IGNORED).sum() / right["attention_mask"].sum()
+def without_mask(batch):
+    return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
+
+
+learnt, unseen = tiny_batch(examples), tiny_batch(others)
+for name, labelled in (("answer only", dict), ("no mask", without_mask)):
+    network, _ = trained_copy(labelled(learnt), 3e-3)
+    share = (labelled(learnt)["labels"] != IGNORED).sum() / learnt["attention_mask"].sum()
     with torch.no_grad():
-        answers = loss_of(network, right)
-    print(f"{name:12} {share:4.0%} of the tokens supervised; reported {reported[0]:.2f} to {reported[-1]:.2f}; answers {answers:.2f}")
+        reports, new, old = loss_of(network, labelled(unseen)), loss_of(network, unseen), loss_of(network, learnt)
+    print(f"{name:12} {share:4.0%} supervised; new rows: reports {reports:.2f}, answers {new:.2f}; learnt rows: answers {old:.2f}")
 
 # %% [markdown]
-# The two reported losses are means over different tokens and cannot be compared. Only the last column can: it is the same loss on the same answers.
+# The second copy's own loss is mostly that of prompts, whose fixed words come again in every row and are quickly learnt. It says little about the answers,
+# and in as many steps the answers were learnt less well.
 #
-# **Symptom:** the reported loss falls as it should, most of it by learning the prompt's fixed words, and the summaries are worse than the loss suggests.
-# Print the share of supervised tokens before you train: for a long document and a short summary it must be small.
+# **Symptom:** a loss that looks healthier than that of others, and summaries that are worse than it suggests. Print the share of supervised tokens before
+# you train: for long documents and short summaries it must be small.
 #
 # ### Break it: the end token is not supervised
 #
@@ -443,7 +449,7 @@ right = tiny_batch(one)
 no_end = right | {"labels": right["labels"].masked_fill(right["labels"] == tiny.tokenizer.eos_token_id, IGNORED)}
 print("learnt:", one[0].summary)
 for name, batch in (("with end", right), ("without", no_end)):
-    network, _ = trained_copy(batch, 3e-3)
+    network, _ = trained_copy(batch, 5e-3, steps=60)
     p = generation.summarize(network, tiny, one, say=lambda line: None).predictions[0]
     print(f"\n{name}, {p.tokens} tokens, {'ended by itself' if p.stopped else 'cut off'}: {p.prediction}")
 
@@ -622,8 +628,6 @@ schedule
 # **Predict:** will the validation loss fall?
 
 # %%
-from lab_utils import generation
-
 untrained = generation.summarize(base.model, base, [story]).predictions[0]  # kept for later
 run.add(data=corpus.describe(), model=base.describe())
 history = methods.train(base.model, base, corpus, run)
@@ -747,20 +751,20 @@ for name, reader in (("trained prompt", base), ("another prompt", mismatched)):
 # ### Break it: dropout left on
 #
 # Some models drop a share of their activations at random while they train, so that they do not lean on few of them (Srivastava et al. 2014, "Dropout").
-# `model.train()` switches that on, `model.eval()` off, and the Trainer leaves a model in training mode. We give the small model a dropout of 0.1 and score
-# the same rows three times in either mode.
+# `model.train()` switches that on, `model.eval()` off, and transformers' Trainer leaves a model in training mode. We give a copy of the small model that has
+# learnt a few rows a dropout of 0.1 and score those rows three times in either mode.
 #
 # **Predict:** in which mode are the three losses not the same?
 
 # %%
-dropping = copy.deepcopy(tiny.model)
+batch = tiny_batch(examples)
+dropping, _ = trained_copy(batch, 3e-3)
 for layer in dropping.model.layers:
     layer.self_attn.attention_dropout = 0.1
-batch = tiny_batch(examples)
 for mode in ("train", "eval"):
     getattr(dropping, mode)()
     with torch.no_grad():
-        print(f"{mode + '():':9}", *[f"{loss_of(dropping, batch):.6f}" for _ in range(3)])
+        print(f"{mode + '():':9}", *[f"{loss_of(dropping, batch):.4f}" for _ in range(3)])
 
 # %% [markdown]
 # **Symptom:** the same model, the same rows, and another score each time; or a fine-tuned model that does a little worse than its own log. Look at

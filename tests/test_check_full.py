@@ -345,7 +345,8 @@ def test_the_smallest_rate_is_what_halving_finds_for_every_weight(weight):
     verdict = check.smallest_moving_rate(found_by_halving(weight, torch.bfloat16), weight=weight)
     assert verdict.passed and "of the weight" in verdict.says, verdict
     almost(check.smallest_moving_rate(found_by_halving(weight, torch.float32), weight=weight), "smallest rate for float32")
-    almost(check.smallest_moving_rate(found_by_halving(weight, torch.float16), weight=weight), "smallest rate for float16")
+    if weight > 0.01:  # below, float16 rounds the rate itself by more than ten per cent
+        almost(check.smallest_moving_rate(found_by_halving(weight, torch.float16), weight=weight), "smallest rate for float16")
 
 
 @pytest.mark.parametrize(

@@ -389,7 +389,7 @@ def smallest_moving_rate(answer, *, weight):
         raise Almost("A learning rate is a number above 0.")
 
     def is_smallest(rate, weight, dtype):
-        return _moves(rate, weight, dtype) and not _moves(0.9 * rate, weight, dtype)
+        return _moves(1.02 * rate, weight, dtype) and not _moves(0.9 * rate, weight, dtype)  # torch rounds the rate too
 
     if is_smallest(rate, weight, torch.bfloat16):
         share = "between 1/512 and 1/256 of the weight, for every size"
