@@ -431,7 +431,7 @@ for name, labelled in (("answer only", dict), ("no mask", without_mask)):
 
 # %% [markdown]
 # The second copy's own loss is mostly that of prompts, whose fixed words come again in every row and are quickly learnt. It says little about the answers,
-# and in as many steps the answers were learnt less well.
+# and in as many steps the answers were learnt less well. (On new answers neither is better than a model that knows nothing: these copies learn by heart.)
 #
 # **Symptom:** a loss that looks healthier than that of others, and summaries that are worse than it suggests. Print the share of supervised tokens before
 # you train: for long documents and short summaries it must be small.
