@@ -646,7 +646,7 @@ told = f"The learning rate of {history.steps} steps: by hand up to {max(by_hand)
 plots.lines({"by hand": (numbers, by_hand), f"log ({settings.training.schedule})": (numbers, rates)}, "step", "learning rate", told)
 
 # %% [markdown]
-# The very first step has a rate of 0 and changes nothing; the log shows it, and so does your function. Were there as many steps as you predicted?
+# With warm-up the very first step has a rate of 0 and changes nothing; the log shows it, and so does the function. Were there as many steps as you predicted?
 #
 # ## Was the memory as predicted?
 #
