@@ -55,6 +55,83 @@ def _saved(figure, **options) -> bytes:
     return buffer.getvalue()
 
 
+def mask(tokens: Sequence[str], kinds: Sequence[str], supervised: Sequence[bool], most: int = 20) -> Picture:
+    """One training row: a strip of all its tokens to scale, and below it the tokens of each part as blocks.
+
+    Args:
+        tokens: the row's tokens as text.
+        kinds: the part of the row that each belongs to, such as "prompt", "answer", "end token", "padding".
+        supervised: whether each is supervised: blue with bold letters if so, grey if not.
+        most: tokens of one part that are shown; the middle of a longer part is left out and counted.
+    """
+    parts: list[list] = []
+    for token, kind, counts in zip(tokens, kinds, supervised, strict=True):
+        if not parts or parts[-1][:2] != [kind, counts]:
+            parts.append([kind, counts, []])
+        parts[-1][2].append(token)
+    lines, sentences = [], []
+    for kind, counts, texts in parts:
+        said = f"{kind}: {len(texts):,} {'token' if len(texts) == 1 else 'tokens'}, {'supervised' if counts else 'not supervised'}"
+        sentences.append(said)
+        lines.append((None, counts, said))
+        lines += [(blocks, counts, "") for blocks in _flowed(_shortened(texts, most), CHARACTERS)]
+    share = sum(map(bool, supervised)) / max(1, len(supervised))
+    with axes(NARROW, 0.55 + LINE * len(lines)) as (figure, axis):
+        place = 0
+        for _, counts, texts in parts:
+            axis.barh(0, len(texts) * CHARACTERS / len(tokens), left=place, height=0.8, **_look(counts))
+            place += len(texts) * CHARACTERS / len(tokens)
+        for y, (blocks, counts, said) in enumerate(lines, 1):
+            if blocks is None:
+                axis.text(0, y + 0.15, said, va="center", parse_math=False, weight="bold")
+            for x, text in blocks or []:
+                if text == GAP:
+                    axis.text(x + len(text) / 2, y, text, ha="center", va="center", color="#444444")
+                    continue
+                axis.barh(y, len(text) + 0.4, left=x - 0.2, height=0.82, **_look(counts))
+                letters = {"color": "white", "weight": "bold"} if counts else {"color": "#333333"}
+                axis.text(x + len(text) / 2, y, text, ha="center", va="center", parse_math=False, family="monospace", size=10, **letters)
+        axis.set(xlim=(-0.6, CHARACTERS + 0.6), ylim=(len(lines) + 0.6, -0.6))
+        axis.axis("off")
+        return Picture(figure, f"One training row. {'; '.join(sentences)}. Supervised: {share:.0%} of {len(tokens):,} tokens.")
+
+
+CHARACTERS, LINE, GAP = 54, 0.235, " ... "  # letters in a line of a figure of NARROW inches; inches between lines; what is left out
+
+
+def _look(supervised: bool) -> dict:
+    if supervised:
+        return {"facecolor": ACCENT, "edgecolor": "white", "linewidth": 1}
+    return {"facecolor": "#ececec", "edgecolor": "#8a8a8a", "linewidth": 0.8}
+
+
+def _shortened(texts: Sequence[str], most: int) -> list[str]:
+    shown = [_drawable(text) for text in texts]
+    return shown if len(shown) <= most else [*shown[: most // 2], GAP, *shown[len(shown) - most // 2 :]]
+
+
+def _drawable(text: str) -> str:
+    """A token's text without line breaks and without letters that the figure's font lacks."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("monospace"))
+    text = "".join(c if font.get_char_index(ord(c)) else "\ufffd" for c in text.replace("\n", "\\n").replace("\t", "\\t"))
+    return text if len(text) <= 24 else f"{text[:20]}..."
+
+
+def _flowed(texts: Sequence[str], width: int) -> list[list[tuple[int, str]]]:
+    """Texts in lines of at most so many letters, each with the column where it starts."""
+    found: list[list[tuple[int, str]]] = [[]]
+    x = 0
+    for text in texts:
+        if x and x + len(text) > width:
+            found.append([])
+            x = 0
+        found[-1].append((x, text))
+        x += len(text) + 1
+    return found
+
+
 def lengths(counts: dict[str, Sequence[int]], limits: dict[str, int]) -> Picture:
     """Histograms of token counts with the limit that cuts them."""
     with axes(columns=len(counts), width=7.2, height=2.9, squeeze=False) as (figure, panels):

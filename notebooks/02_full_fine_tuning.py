@@ -13,10 +13,13 @@
 #
 # | | |
 # |---|---|
-# | **You will** | look inside a training row, compute the loss by hand, predict the memory, write the training loop yourself, then train with the Trainer and score the result |
-# | **You will learn** | what is supervised and why the end token is, where 16 bytes a parameter go, why weights are kept in float32, and how to read loss curves |
+# | **You will** | write a training row, its loss and the learning-rate schedule yourself, predict memory and steps, break five things on purpose, then train with the Trainer and score the result |
+# | **You will learn** | what is supervised and why the end token is, where the memory goes, why weights are kept in float32, how to read loss curves, and the symptoms of usual mistakes |
 # | **You need** | notebook 1 if possible, for the mark to beat; with the default recipe no GPU, no network, no token |
-# | **Time** | about 4 minutes with the default recipe on 2 CPU cores without GPU |
+# | **Time** | about 90 minutes of yours; about 4 minutes of computing with the default recipe on 2 CPU cores without GPU |
+#
+# Six cells are **exercises**. Replace each `...` by your answer and run the cell: a check says passed, almost (with a hint that grows), or not attempted.
+# Nothing later depends on it. Where an answer is missing, the notebook goes on with the lab's own.
 #
 # In the parameters cell `None` means: as the recipe says. The last three only change the side experiments. A recipe whose model is too large for full
 # fine-tuning says so in one sentence, with the memory that it would take.
@@ -62,7 +65,7 @@ check_examples = 4  # short documents for the small checks, at least 2
 short_limit = 40  # a document limit, in tokens, small enough to see what is cut
 
 # %%
-from lab_utils import comparison, config, memory, methods, metrics, models, plots, runs, significance, training
+from lab_utils import check, comparison, config, generation, memory, methods, metrics, models, plots, runs, significance, training
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -74,8 +77,24 @@ settings = config.resolve(
 corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 mark = runs.read(run_dir, "zero_shot") if runs.status_of(run_dir, "zero_shot") == "finished" else None
-as_text = "ROUGE-1 {mean:.1f}, 95% interval {low:.1f} to {high:.1f}".format
-print("The mark to beat:", as_text(**mark.record["metrics"]["rouge1"]) if mark else "none, notebook 01 has no finished record here.")
+print(settings.recipe.title)
+
+# %% [markdown]
+# ## Where we are
+#
+# One document goes with us through all five notebooks. So does a table, the **ledger**: what each method cost and what it scored. Here is the
+# document with the untrained model's summary, and the ledger's first row, the mark to beat.
+#
+# **Predict:** what will be different in the summary after training? Write one sentence down. It will be needed near the end.
+
+# %%
+import pandas as pd
+
+story = corpus.test[0]
+print(story.document, "\n\nReference:", story.references[0])
+if mark:
+    print("Zero-shot:", *[p.prediction for p in mark.predictions if p.id == story.id])
+pd.DataFrame(comparison.ledger([mark])).set_index("method") if mark else "No mark to beat: notebook 01 has no finished record here."
 
 # %%
 with memory.Peak() as idle:  # what this process holds before there is a model; we need it later
@@ -84,92 +103,156 @@ base = models.load(settings)
 short = sorted(corpus.train, key=lambda e: len(e.document))  # shortest documents first, for quick experiments
 print(f"{base.parameters:,} parameters; {len(corpus.train):,} documents to train on, {len(corpus.validation):,} to validate.")
 print(f"{base.precision.name} products: {base.precision.reason}")
+print(settings.training)
 
 # %% [markdown]
 # ## What a training row is
 #
-# A row is a **prompt**, the same as in notebook 1, followed by the **answer** we want. Every token has a **label**: the token the model should have
-# predicted there. In the prompt the label is `IGNORED` (-100), which the loss skips. We teach the model to write summaries, not to write documents.
+# A row is a **prompt**, the same as in notebook 1, followed by the **answer** we want and the **end token**, with which the model says that it is
+# done. Every token has a **label**. For a supervised token the label is the token itself. Everywhere else it is `IGNORED` (-100), which the loss skips.
+# Rows of a batch have one length, so shorter ones are filled up with the **pad token**.
 #
-# A decoder-only model reads prompt and answer in one row. In an encoder-decoder they are two rows: the encoder reads the prompt, the **source**, which
-# has no labels at all; the decoder writes the answer, the **target**.
+# Three things are decided by the labels:
 #
-# We print the prompt of one short row, then the labels: a dot for each ignored one or token of a source, brackets around the others.
+# - The prompt is ignored. We teach the model to write summaries, not to write documents.
+# - The answer is supervised, **and the end token after it**.
+# - The padding is ignored. In many models the pad token *is* the end token.
+
+# %% [markdown]
+# ### Exercise 2.1 (build): Write a training row with its labels
 #
-# **Predict:** which tokens stand in brackets? What is the very last one?
+# Given: `prompt` and `answer`, two lists of token ids; `end` and `pad`, two token ids, which may be equal; `length`, which is never too short.
+# Return two lists of that length: `input_ids`, what the model reads, padded on the right, and `labels`.
+#
+# **Predict:** where does a row go wrong that masks every label whose token is the pad token?
+
 
 # %%
-import textwrap
+def mask_labels(prompt, answer, end, pad, length):
+    # BEGIN SOLUTION
+    padding = length - len(prompt) - len(answer) - 1
+    input_ids = [*prompt, *answer, end] + [pad] * padding
+    labels = [-100] * len(prompt) + [*answer, end] + [-100] * padding
+    return input_ids, labels
+    # END SOLUTION
 
+
+masked_row = check.mask_labels(mask_labels)
+masked_row
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 2.1** (10 minutes). Look for masking by position. A solution that compares tokens with `pad` fails only where pad and end are equal, or
+# where the answer holds that id; ask which models that is (Llama 2, TinyLlama and Phi-2 as they are usually set up). Common misunderstanding: that labels
+# must be shifted by the user. In transformers the model's loss shifts them.
+
+# %% [markdown]
+# Your function on a real row, with room for six more tokens, against the lab's `Encoder`, which builds the rows, and `Collator`, which pads them. An
+# encoder-decoder reads prompt and answer apart: its encoder reads the prompt, the **source**, which has no labels; its decoder's row has no prompt.
+#
+# The second cell draws the row, each token in a block.
+#
+# **Predict:** which share of the tokens is supervised, and which token is the last supervised one?
+
+# %%
 from lab_utils.batching import IGNORED
 from lab_utils.prompts import answer_ids
 
-example = short[0]
-prompt, row = base.encoder.prompt_of(example.document), base.encoder(example)
-answer = answer_ids(base.tokenizer, settings.recipe.prompt, example.summary)
-labels = [IGNORED] * (len(prompt) + len(answer) - len(row["labels"])) + row["labels"]
-print(base.tokenizer.decode(prompt), "\n")
-print(textwrap.fill(" ".join("." if t == IGNORED else f"[{base.tokenizer.decode([t])}]" for t in labels), 110))
-print(f"\n{labels.count(IGNORED)} labels ignored, {len(answer)} supervised.\nThe summary: {example.summary}")
-assert [t for t in labels if t != IGNORED] == answer and labels[-1] == base.tokenizer.eos_token_id
-
-# %% [markdown]
-# Exactly the summary is supervised, and after it the **end token**. That last label is as important as the words. A model that never sees it as a
-# label never learns to stop: it writes on until `max_new_tokens` cuts it off. Masking is therefore done by position. Masking "every pad token" would
-# also hide the end token in models where the two are the same.
-#
-# ## Shifted by one
-#
-# The model reads up to a position and predicts the **next** token. So what it reads at position t is paired with the token at t + 1.
-#
-# **Predict:** what has the model read last when it must write the first word of the summary?
+example, tokenizer, causal = short[0], base.tokenizer, base.family == "causal"
+prompt, answer = base.encoder.prompt_of(example.document), answer_ids(tokenizer, settings.recipe.prompt, example.summary)
+before = prompt if causal else []
+length = len(before) + len(answer) + 6
+made = masked_row.best(before, answer[:-1], tokenizer.eos_token_id, tokenizer.pad_token_id, length)
+ids, labels = (list(map(int, part)) for part in made)
+assert labels == base.encoder(example)["labels"] + [IGNORED] * 6
+print("The summary:", example.summary)
 
 # %%
-import pandas as pd
+source = [] if causal else prompt
+kinds = ["source"] * len(source) + ["prompt"] * len(before) + ["answer"] * (len(answer) - 1) + ["end token"] + ["padding"] * 6
+supervised = [False] * len(source) + [label != IGNORED for label in labels]
+plots.mask([tokenizer.decode([token]) for token in source + ids], kinds, supervised).save(run.figures / "row.png")
+
+# %% [markdown]
+# The strip shows the whole row to scale. Of long parts the middle is left out. Blue is supervised: exactly the summary, and after it the end token.
+# That last label is as important as the words, as a broken model will soon show.
+#
+# ## The loss of a row
+#
+# The model reads up to a position and predicts the **next** token. So the scores at position t belong to the label at t + 1.
+#
+# The scores, or **logits**, are one number for each token of the vocabulary. `log_softmax` turns them into logarithms of probabilities. The loss of a
+# position is minus the logarithm of the probability of the right token. Probability 1 costs 0, one half costs 0.69, one in a hundred costs 4.6. The loss
+# of a batch is the mean over all its supervised tokens, whichever row they stand in. This is called **cross-entropy**.
+
+# %% [markdown]
+# ### Exercise 2.2 (build): Write the loss of a decoder
+#
+# Given: `logits`, a float tensor (rows, length, vocabulary), and `labels`, an integer tensor (rows, length) with -100 where nothing is supervised.
+# Return the mean loss as one number, in nats (natural logarithm). `torch.nn.functional.cross_entropy` would do it in one line; do it without.
+#
+# **Predict:** two rows have 10 and 30 supervised tokens. Is the mean of the rows' means the same number?
+
+# %%
+import torch
 
 
+def mean_loss(logits, labels):
+    # BEGIN SOLUTION
+    logits, targets = logits[:, :-1], labels[:, 1:]
+    supervised = targets != -100
+    log_probabilities = logits[supervised].log_softmax(-1)  # one row per supervised token, one column per token of the vocabulary
+    right = log_probabilities.gather(1, targets[supervised].unsqueeze(1))
+    return -right.mean()
+    # END SOLUTION
+
+
+written_loss = check.mean_loss(mean_loss)
+written_loss
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 2.2** (15 minutes). Look for the shift, for a mask before `gather` (an index of -100 is an error), and for one division at the end. A
+# solution with `softmax` and then `log` passes small scores and fails large ones. Common misunderstanding: that each row counts the same. Here each token
+# does, so long summaries weigh more.
+
+# %% [markdown]
+# Your loss on the model's own scores. `training.token_losses`, which the training below uses, computes scores only where they are needed. A decoder
+# beside an encoder reads its labels already shifted by a start token, so there we put an ignored label in front.
+#
+# **Predict:** will the two losses be the same? Is either of them near 0?
+
+
+# %%
 def batch_of(examples, encoder):
     """Padded tensors of these examples, on the model's device."""
     return {name: tensor.to(base.model.device) for name, tensor in base.collator([encoder(e) for e in examples]).items()}
 
 
 batch = batch_of(short[: check_examples // 2], base.encoder)
-reads, targets = batch.get("decoder_input_ids", batch["input_ids"]), batch["labels"]
-if "decoder_input_ids" not in batch:  # an encoder-decoder's input is shifted already
-    targets = targets[:, 1:]
-pairs = [(a, b) for a, b in zip(reads[0].tolist(), targets[0].tolist(), strict=False) if b != IGNORED]
-shown = pd.DataFrame(pairs[:4] + pairs[-2:], columns=["reads last", "must predict"])
-shown.map(lambda token: repr(base.tokenizer.decode([token])))
-
-# %% [markdown]
-# The first prediction is made at the last token of the prompt, or, in an encoder-decoder, at a start token that stands before the target. The last
-# prediction is the end token, made after the last word or mark of the summary.
-#
-# ## The loss by hand
-#
-# At each supervised position the model gives every token of the vocabulary a probability. The loss of that position is minus the logarithm of the
-# probability of the right token. Probability 1 costs 0, one half costs 0.69, one in a hundred costs 4.6. The loss of a batch is the mean over all
-# its supervised tokens. This is called **cross-entropy**.
-#
-# `training.token_losses`, which the training below uses, computes scores only where they are needed.
-#
-# **Predict:** will it give the same number as we get from all scores?
-
-# %%
-import torch
-
-supervised = targets != IGNORED
+labels = batch["labels"].cpu()
 with torch.no_grad():
-    logits = base.model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits[:, : targets.shape[1]]
+    logits = base.model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits.float().cpu()
     total, count = training.token_losses(base.model, batch)
-log_probabilities = logits[supervised].log_softmax(-1)  # one row per supervised token, one column per token of the vocabulary
-by_hand = -log_probabilities.gather(1, targets[supervised].unsqueeze(1)).mean()
-print(f"by hand:      {by_hand:.4f} over {supervised.sum()} supervised tokens\ntoken_losses: {total / count:.4f} over {count}")
-assert torch.isclose(by_hand, total / count, atol=1e-3)
-del logits, log_probabilities  # large, and memory will be measured
+if not causal:
+    labels, logits = torch.nn.functional.pad(labels, (1, 0), value=IGNORED), torch.nn.functional.pad(logits, (0, 0, 0, 1))
+by_hand = torch.as_tensor(written_loss.best(logits, labels)).float()
+print(f"by hand:      {by_hand:.4f}\ntoken_losses: {total / count:.4f} over {count} supervised tokens")
+assert torch.isclose(by_hand, (total / count).cpu(), atol=1e-3)
+del logits  # large, and memory will be measured
 
 # %% [markdown]
 # The same loss. Only the memory differs: scores for every position and every token of the vocabulary are often the largest tensor of a training step.
+#
+# **Predict:** what has the model read last when it must write the first word of the summary? And when it must write the end token?
+
+# %%
+reads, expects = batch.get("decoder_input_ids", batch["input_ids"])[0].tolist(), batch["labels"][0].tolist()
+pairs = [(a, b) for a, b in zip(reads, expects[causal:], strict=False) if b != IGNORED]
+shown = pd.DataFrame(pairs[:4] + pairs[-2:], columns=["reads last", "must predict"])
+shown.map(lambda token: repr(tokenizer.decode([token])))
+
+# %% [markdown]
+# The first prediction is made at the last token of the prompt, or, in an encoder-decoder, at a start token that stands before the answer. The last
+# prediction is the end token, made after the last word or mark of the summary.
 #
 # **Perplexity** is exp(loss). It reads as "the model hesitates between so many equally likely tokens".
 #
@@ -207,25 +290,41 @@ print("\nAt the recipe's own limit,", sum(base.encoder.is_cut(e.document) for e 
 #
 # ## How much memory will it take?
 #
-# For every trained parameter the machine holds four float32 numbers of 4 bytes:
+# For every trained parameter the machine holds float32 numbers of 4 bytes:
 #
 # - the **weight**,
 # - its **gradient**,
-# - Adam's two **moments**: running means of the gradient and of its square.
+# - what Adam keeps, the **moments**: a running mean of the gradient and one of its square.
+
+# %% [markdown]
+# ### Exercise 2.3 (recall): Predict the memory of full fine-tuning
 #
-# That makes 16 bytes a parameter, before a single token is read. A model with 7 billion parameters would need 112 GB.
+# How many GB (1e9 bytes) is that for this model, before a single token is read? Its number of parameters was printed where it was loaded, and is
+# `base.parameters`.
 #
-# **Predict:** multiply the number of parameters by 16. How many GB for this model?
+# **Predict:** which of the parts is the largest?
+
+# %%
+# BEGIN SOLUTION
+expected_gb = 16 * base.parameters / 1e9
+# END SOLUTION
+check.memory_gb(expected_gb, parameters=base.parameters)
+
+# %% [markdown]
+# The lab's own count, by part. Full fine-tuning trains all parameters.
+#
+# **Predict:** by the same count, how many GB would a model with 7 billion parameters take?
 
 # %%
 trainable = models.trainable_parameters(base.model)
 plan = memory.ledger(base.parameters, trainable)
 parts = {"weights": plan.weights, "gradients": plan.gradients, "moments": plan.optimizer}
 print(f"{trainable:,} of {base.parameters:,} parameters are trained: {plan.total:.3f} GB")
+print(f"7 billion parameters: {memory.ledger(7_000_000_000, 7_000_000_000).total:.0f} GB")
 plots.stacked({"predicted": parts}).save(run.figures / "memory_predicted.png")
 
 # %% [markdown]
-# Half of the bar belongs to the optimizer. Notebooks 3 and 4 will shrink it.
+# That is 16 bytes a parameter, and half of them belong to the optimizer. Notebooks 3 and 4 will shrink the bar.
 #
 # ## The training loop by hand
 #
@@ -270,6 +369,94 @@ assert models.fingerprint(base.model) == original
 # One changed weight is enough for another fingerprint. Loading anew brings the original back. A comparison of methods needs this: all of them must
 # start from the same weights. Fine-tuning a model that an earlier cell has already changed is a mistake that gives no error message.
 #
+# ## Break it: mistakes that give no error message
+#
+# Fine-tuning rarely stops with an error. It ends, and the result is bad. We make some usual mistakes on purpose, to know them by their **symptoms**. They
+# happen to copies of a small model with random weights, so our own stays as it is. It can learn a few rows by heart, and that is enough to see.
+#
+# `trained_copy` is the loop of above. It returns a trained copy and the losses that it reported.
+
+# %%
+import copy
+
+tiny = models.load(config.resolve("tiny-causal", "full", seed, max_new_tokens=80))
+everyday = sorted(corpora.load(tiny.settings.recipe.data).train, key=lambda e: len(e.document))
+examples, others = everyday[:check_examples], everyday[-check_examples:]
+
+
+def tiny_batch(some):
+    """Padded tensors of these examples for the small model."""
+    return {name: tensor.to(tiny.model.device) for name, tensor in tiny.collator([tiny.encoder(e) for e in some]).items()}
+
+
+def loss_of(network, batch):
+    total, count = training.token_losses(network, batch)
+    return total / count
+
+
+# %%
+def trained_copy(batch, rate, steps=40, dtype=torch.float32):
+    network = copy.deepcopy(tiny.model).to(dtype).train()
+    adam = torch.optim.AdamW(network.parameters(), rate)
+    reported = []
+    for _ in range(steps):
+        loss = loss_of(network, batch)
+        loss.backward()
+        adam.step()
+        adam.zero_grad()
+        reported.append(loss.item())
+    return network.eval(), reported
+
+
+# %% [markdown]
+# ### Break it: no -100 on the prompt
+#
+# Two copies learn the same rows. For the second one every token is supervised, the prompt too. Then both are scored on rows that they have not seen, by the
+# loss that each reports itself and by the loss of the answers alone.
+#
+# **Predict:** which copy reports the lower loss on new rows? Which has learnt the answers better?
+
+# %%
+def without_mask(batch):
+    return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
+
+
+learnt, unseen = tiny_batch(examples), tiny_batch(others)
+for name, labelled in (("answer only", dict), ("no mask", without_mask)):
+    network, _ = trained_copy(labelled(learnt), 3e-3)
+    share = (labelled(learnt)["labels"] != IGNORED).sum() / learnt["attention_mask"].sum()
+    with torch.no_grad():
+        reports, new, old = loss_of(network, labelled(unseen)), loss_of(network, unseen), loss_of(network, learnt)
+    print(f"{name:12} {share:4.0%} supervised; new rows: reports {reports:.2f}, answers {new:.2f}; learnt rows: answers {old:.2f}")
+
+# %% [markdown]
+# The second copy's own loss is mostly that of prompts, whose fixed words come again in every row and are quickly learnt. It says little about the answers,
+# and in as many steps the answers were learnt less well. (On new answers neither is better than a model that knows nothing: these copies learn by heart.)
+#
+# **Symptom:** a loss that looks healthier than that of others, and summaries that are worse than it suggests. Print the share of supervised tokens before
+# you train: for long documents and short summaries it must be small.
+#
+# ### Break it: the end token is not supervised
+#
+# The usual way to this mistake: the pad token is set to the end token, and then every label that is the pad token is masked. Two copies learn one row by
+# heart, the second one with its end token masked.
+#
+# **Predict:** how does each summary end?
+
+# %%
+one = [min(examples, key=lambda e: len(e.summary))]
+right = tiny_batch(one)
+no_end = right | {"labels": right["labels"].masked_fill(right["labels"] == tiny.tokenizer.eos_token_id, IGNORED)}
+print("learnt:", one[0].summary)
+for name, batch in (("with end", right), ("without", no_end)):
+    network, _ = trained_copy(batch, 5e-3, steps=60)
+    p = generation.summarize(network, tiny, one, say=lambda line: None).predictions[0]
+    print(f"\n{name}, {p.tokens} tokens, {'ended by itself' if p.stopped else 'cut off'}: {p.prediction}")
+
+# %% [markdown]
+# **Symptom:** it never stops. The summary is there, and then the model repeats itself or rambles until `max_new_tokens` cuts it off; the share of answers
+# that ended by themselves (notebook 1 printed it) is near 0. The loss shows nothing, since the one label that matters is not in it.
+#
 # ## Why weights are kept in float32
 #
 # bfloat16 has 8 significant bits. Between 1 and 2 its numbers are 0.0078 apart. Adam's first step moves a weight by about the learning rate.
@@ -283,13 +470,67 @@ for dtype in (torch.float32, torch.bfloat16):
         weight += 3e-5
     print(f"{str(dtype):15} ends at {weight.item():.4f}")
 
-rate, stored = settings.training.learning_rate, base.model.get_input_embeddings().weight.detach().bfloat16()
-print(f"Of this model's own embedding weights, {(stored + rate == stored).float().mean():.0%} would not move by {rate:g} in bfloat16.")
+# %% [markdown]
+# In bfloat16 every single addition is rounded away, and a thousand times nothing is nothing. Smaller weights have closer neighbours, so for them a
+# smaller step is enough.
+
+# %%
+weights = base.model.get_input_embeddings().weight.detach()
+middle = weights.abs().flatten()[:1_000_000].median().item()  # half of the weights are smaller
+
+
+def moves(weight, rate):
+    """Whether a bfloat16 weight is another number after one step of this size."""
+    stored = torch.tensor(weight, dtype=torch.bfloat16)
+    return bool(stored + rate != stored)
+
+
+print(f"A weight of middle size, {middle:.4g}, moves by 0.01: {moves(middle, 0.01)}; by 1e-8: {moves(middle, 1e-8)}")
 
 # %% [markdown]
-# In bfloat16 every single addition is rounded away, and a thousand times nothing is nothing. So the trained weights stay in float32, the **master
-# weights**, and only the matrix products may run in 16 bits (Micikevicius et al. 2018, "Mixed Precision Training"). Small weights lose less, because
-# their neighbours lie closer together; that is why the last line need not say 100%.
+# ### Exercise 2.4 (explore): Find the smallest learning rate that still moves a bfloat16 weight
+#
+# Use `moves(middle, rate)` with rates of your choice, by hand or in a loop. Give the smallest rate that moves the weight, to within ten per cent. Then try
+# weights of other sizes: what share of the weight is the smallest rate, roughly?
+#
+# **Predict:** is the smallest rate above or below this recipe's learning rate?
+
+# %%
+# BEGIN SOLUTION
+smallest = next(rate for rate in (1e-10 * 1.05**k for k in range(1000)) if moves(middle, rate))
+# END SOLUTION
+check.smallest_moving_rate(smallest, weight=middle)
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 2.4** (10 minutes). Look for a search that narrows down (powers of ten, then halving), and for the finding: the smallest rate is a fixed
+# share of the weight, between 1/512 and 1/256, because the gap between neighbours grows with the number. Common misunderstanding: that small numbers
+# themselves cannot be stored. bfloat16 stores 1e-30 well; what it cannot do is *add* it to something much larger.
+
+# %% [markdown]
+# So the trained weights stay in float32, the **master weights**, and only the matrix products may run in 16 bits (Micikevicius et al. 2018, "Mixed
+# Precision Training").
+#
+# ### Break it: everything in bfloat16
+#
+# First our model's embedding weights, all at once: which share would not move by this recipe's learning rate? Then the small model, trained with a low
+# learning rate, once with float32 weights, once with bfloat16 weights. The latter happens to whoever loads a model with `dtype=torch.bfloat16` and trains it.
+#
+# **Predict:** which share of the small model's weights never moves, and how far does its loss fall?
+
+# %%
+rate, stored = settings.training.learning_rate, weights.bfloat16()
+print(f"Of our model's embedding weights, {(stored + rate == stored).float().mean():.0%} would not move by {rate:g} in bfloat16.\n")
+del weights, stored
+batch = tiny_batch(examples)
+for dtype in (torch.float32, torch.bfloat16):
+    network, reported = trained_copy(batch, 2e-5, dtype=dtype)
+    pairs = zip(network.parameters(), tiny.model.parameters(), strict=True)
+    still = sum((new == old.to(dtype)).sum().item() for new, old in pairs) / tiny.parameters
+    print(f"{str(dtype):15} {still:4.0%} of the weights never moved; loss {reported[0]:.3f} to {reported[-1]:.3f}")
+
+# %% [markdown]
+# **Symptom:** with bfloat16 weights the loss falls more slowly or not at all, at a rate that works for others, and most weights are the same after
+# training as before. A higher rate seems to help, which hides the cause.
 #
 # ## Gradient accumulation changes nothing
 #
@@ -332,19 +573,80 @@ del whole, first, second  # large, and memory will be measured
 # A notebook trains on one GPU. With two, or for hours, leave it: `accelerate launch -m lab_utils train` does the same and leaves the same record
 # (README, "More than one process").
 #
-# **Predict:** the number of steps is training documents × epochs / `batch_size`, rounded up. How many? Will the validation loss fall?
+# The first two decide how many **optimizer steps** there are and how far each one goes.
+
+# %% [markdown]
+# ### Exercise 2.5 (recall): Predict the number of optimizer steps
+#
+# From `len(corpus.train)`, the number of documents, `settings.training.epochs` and `settings.training.batch_size`. In each epoch the last batch may be
+# smaller than the others, and is a step too.
+#
+# **Predict:** does `micro_batch` change the number?
 
 # %%
-from lab_utils import generation
+import math
 
-story = corpus.test[0]
+# BEGIN SOLUTION
+expected_steps = math.ceil(settings.training.epochs * math.ceil(len(corpus.train) / settings.training.batch_size))
+# END SOLUTION
+check.optimizer_steps(
+    expected_steps, documents=len(corpus.train), epochs=settings.training.epochs, batch_size=settings.training.batch_size,
+    micro_batch=settings.training.micro_batch,
+)  # fmt: skip
+
+# %% [markdown]
+# ### Exercise 2.6 (build): Write the learning-rate schedule
+#
+# At first the moments know nothing of the gradients, and a large step may go anywhere. So the rate starts at 0, rises in a straight line to `peak` while
+# `warmup` steps are done, and falls in a straight line to 0, which it reaches when all `steps` are done.
+#
+# Given: three whole numbers, `done` (finished steps; may be larger than `steps`), `steps` and `warmup` (may be 0), and `peak`. Return the rate of the next
+# step.
+#
+# **Predict:** how large is the very first step?
+
+
+# %%
+def learning_rate_schedule(done, steps, warmup, peak):
+    # BEGIN SOLUTION
+    if done < warmup:
+        return peak * done / warmup
+    return peak * max(0, steps - done) / max(1, steps - warmup)
+    # END SOLUTION
+
+
+schedule = check.learning_rate_schedule(learning_rate_schedule)
+schedule
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 2.6** (10 minutes). Look for the two lines that meet at the peak, for `warmup = 0` without a division by zero, and for an end that is not
+# below 0. Common misunderstanding: that the decay is counted from the first step, which makes the rate drop where warm-up ends.
+
+# %% [markdown]
+# Now the training. The first line of the log names the steps, the later ones the validation loss.
+#
+# **Predict:** will the validation loss fall?
+
+# %%
 untrained = generation.summarize(base.model, base, [story]).predictions[0]  # kept for later
 run.add(data=corpus.describe(), model=base.describe())
-print(f"{len(corpus.train):,} documents; {settings.training}")
 history = methods.train(base.model, base, corpus, run)
 
 # %% [markdown]
-# The first line of the log names the steps, the later ones the validation loss.
+# The log holds the rate of every step. Yours beside it. (A recipe may ask for another schedule than the linear one; then the two differ.)
+#
+# **Predict:** where is the highest point?
+
+# %%
+logged = [row for row in history.log if row.get("learning_rate") is not None]
+warmup = math.ceil(settings.training.warmup * history.steps)
+by_hand = [float(schedule.best(row["step"] - 1, history.steps, warmup, settings.training.learning_rate)) for row in logged]
+numbers, rates = [row["step"] for row in logged], [row["learning_rate"] for row in logged]
+told = f"The learning rate of {history.steps} steps: by hand up to {max(by_hand):.2g}, in the log up to {max(rates):.2g}."
+plots.lines({"by hand": (numbers, by_hand), f"log ({settings.training.schedule})": (numbers, rates)}, "step", "learning rate", told)
+
+# %% [markdown]
+# With warm-up the very first step has a rate of 0 and changes nothing; the log shows it, and so does the function. Were there as many steps as you predicted?
 #
 # ## Was the memory as predicted?
 #
@@ -371,13 +673,12 @@ plots.stacked({"predicted": parts, "measured": measured}).save(run.figures / "me
 #
 # ## Read the loss curves
 #
-# The thin line jumps: every step sees other documents, and some are harder. The points do not: they are always the same validation documents.
+# The thin line jumps: every step sees other documents, and some are harder. The thick line is its running mean, `plots.smoothed`. The points do not jump:
+# they are always the same validation documents.
 #
 # **Predict:** what would the two curves look like if the model learnt its training documents by heart?
 
 # %%
-import math
-
 validated = [row for row in history.log if row.get("validation_loss") is not None]
 for row in validated:
     print(f"after step {row['step']}: validation loss {row['validation_loss']:.3f}, perplexity {math.exp(row['validation_loss']):.3g}")
@@ -392,9 +693,9 @@ plots.losses({"full": history.log}).save(run.figures / "losses.png")
 #
 # ## Before and after
 #
-# Loss is not quality. We summarize all test documents and read the one we know first.
+# Loss is not quality. We summarize all test documents and read the one that goes with us first. Take out the sentence that you wrote at the top.
 #
-# **Predict:** what will change more, the facts or the manner?
+# **Predict:** what will have changed more, the facts or the manner?
 
 # %%
 scores = methods.evaluate(base.model, base, corpus, run)
@@ -428,10 +729,51 @@ pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 # If the interval excludes 0, another draw of documents would hardly turn the result around. If it contains 0, we have not shown a difference; we have
 # not shown that there is none either. `predictions.jsonl` holds the summaries, and notebook 5 reads them again.
 #
+# ### Break it: another prompt than in training
+#
+# The prompt of training and that of the test must be the same, to the letter. Many published notebooks write it twice, and differently. Here are the same
+# validation documents and answers under the trained prompt, and under another that says the same in other words and without the model's chat template.
+# Nothing is trained: `validation_loss` only reads.
+#
+# **Predict:** will the loss of the same answers rise? More or less than training lowered it?
+
+# %%
+other = config.Prompt(style="plain", instruction="Instruct: Write a summary of the text below.", cue="Output:")
+mismatched = replace(base, settings=settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"prompt": other})}))
+heard = sorted(corpus.validation, key=lambda e: len(e.document))[:check_examples]
+for name, reader in (("trained prompt", base), ("another prompt", mismatched)):
+    print(f"{name}: loss {training.validation_loss(base.model, reader, heard):.3f} on the same {len(heard)} answers")
+
+# %% [markdown]
+# **Symptom:** the validation loss of training is good, the test summaries are worse than it promised, and often in the manner of the untrained model. The
+# cure is one function that writes the prompt for both, here `prompts.prompt_text`.
+#
+# ### Break it: dropout left on
+#
+# Some models drop a share of their activations at random while they train, so that they do not lean on few of them (Srivastava et al. 2014, "Dropout").
+# `model.train()` switches that on, `model.eval()` off, and transformers' Trainer leaves a model in training mode. We give a copy of the small model that has
+# learnt a few rows a dropout of 0.1 and score those rows three times in either mode.
+#
+# **Predict:** in which mode are the three losses not the same?
+
+# %%
+batch = tiny_batch(examples)
+dropping, _ = trained_copy(batch, 3e-3)
+for layer in dropping.model.layers:
+    layer.self_attn.attention_dropout = 0.1
+for mode in ("train", "eval"):
+    getattr(dropping, mode)()
+    with torch.no_grad():
+        print(f"{mode + '():':9}", *[f"{loss_of(dropping, batch):.4f}" for _ in range(3)])
+
+# %% [markdown]
+# **Symptom:** the same model, the same rows, and another score each time; or a fine-tuned model that does a little worse than its own log. Look at
+# `model.training`. Our `summarize` and `validation_loss` call `eval()` themselves and restore the mode.
+#
 # ## The ledger so far
 #
-# What did the points cost? The table grows with every notebook. Zero-shot trains nothing, so its memory is that of generating. The checkpoint is saved
-# in the number format of the products, without gradients and moments.
+# What did the points cost? The table that began with one row grows with every notebook. Zero-shot trains nothing, so its memory is that of generating.
+# The checkpoint is saved in the number format of the products, without gradients and moments.
 #
 # **Predict:** the checkpoint's size in MB, from the number of parameters and 2 bytes (16-bit products) or 4 bytes (float32) each.
 
@@ -462,21 +804,49 @@ Ben: Please! I'll bring bread and something sweet.
 """
 print(generation.summarize(base.model, base, [Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
 
+# %% [markdown] tags=["solution"]
+# ### Answers to the questions at the end
+#
+# <details><summary>All seven</summary>
+#
+# 1. The summary's tokens and the end token. Not the prompt, and not the padding.
+# 2. It writes until `max_new_tokens` cuts it off. The end token was never a label, so it never learnt to stop.
+# 3. The weight only: 4 bytes in float32, 2 in a 16-bit format. Gradients and moments exist for training.
+# 4. The activations shrink to about a quarter; weights, gradients and moments stay. The result is the same up to rounding, as long as the loss is divided by
+#    the tokens of the whole batch.
+# 5. Its step is smaller than half the distance to the neighbouring bfloat16 number, so every sum is rounded back. float32 weights would move.
+# 6. The weights: a loss at or above `ln(vocabulary)` is that of a model that knows nothing. Were they loaded, and by the right names? Then the labels: is
+#    each row's label the token itself, shifted once and not twice? Then the prompt: is it the one that the model was trained to read?
+# 7. Overfitting. Stop where the validation loss was lowest, or train for fewer epochs; a lower rate or more data if there are any. With few validation
+#    documents the turn may be chance: look at more of them, and at the scores, before you decide.
+#
+# </details>
+
 # %% [markdown]
 # ## In this notebook we have
 #
-# - looked inside a training row: the summary and the end token are supervised, nothing else,
-# - computed the loss by hand and confirmed `token_losses`,
-# - predicted the memory at 16 bytes a parameter, and measured it,
-# - written the training loop by hand, and seen why the base must be loaded anew and why weights stay in float32,
+# - written a training row: the summary and the end token are supervised, nothing else,
+# - written the loss and confirmed `token_losses`,
+# - predicted the memory and the steps, and measured them,
+# - written the training loop and the schedule of its rate, and seen why the base must be loaded anew and why weights stay in float32,
+# - made five usual mistakes and seen their symptoms,
 # - trained with the Trainer, read the loss curves, and compared the scores with zero-shot.
+#
+# The document that goes with us has its second summary, and the ledger its second row.
 #
 # **Questions**
 #
-# 1. What would the model learn if the prompt were supervised too? What if the end token were not?
-# 2. A training log begins with a loss near `ln(vocabulary)`. What do you check first?
+# To recall:
+#
+# 1. Which tokens of a training row are supervised?
+# 2. The end token's label is -100 in every row. What does the model do at the test?
 # 3. Which of the 16 bytes a parameter does a model need that only answers?
 # 4. `micro_batch` goes from 4 to 1 while `batch_size` stays. What happens to the memory, and to the result?
-# 5. The training loss falls and the validation loss rises. What do you do?
+# 5. A bfloat16 weight gets a thousand small steps and does not move. Why?
+#
+# To discuss:
+#
+# 6. A training log begins with a loss near `ln(vocabulary)`. What do you check, and in which order?
+# 7. The training loss falls and the validation loss, of 16 documents, rises at its last point. What do you do?
 #
 # **Next:** `03_lora` trains a few per cent of the parameters. Write down the peak memory and your guess for what remains of it.

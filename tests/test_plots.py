@@ -49,6 +49,48 @@ def test_losses_of_a_method_that_trained_nothing_have_a_picture_too():
     assert plots.losses({"lora": []}).png.startswith(PNG)
 
 
+def test_losses_of_one_method_name_the_smoothed_line_and_the_validation():
+    svg = plots.losses({"full": log(3.5, 2.5, 2.0, validation=[(0, 3.4), (3, 2.2)])}).svg.decode()
+    assert "training, smoothed" in svg and "validation" in svg
+
+
+def masked(prompt=3, answer=2, padding=1, most=20):
+    kinds = ["prompt"] * prompt + ["answer"] * answer + ["end token"] + ["padding"] * padding
+    tokens = [f" t{number}" for number in range(len(kinds))]
+    return plots.mask(tokens, kinds, [kind in ("answer", "end token") for kind in kinds], most)
+
+
+def test_a_training_row_is_told_by_its_parts_and_the_supervised_share():
+    alt = masked(prompt=6, answer=2, padding=1).alt
+    assert "prompt: 6 tokens, not supervised; answer: 2 tokens, supervised; end token: 1 token, supervised; padding: 1 token, not" in alt
+    assert "Supervised: 30% of 10 tokens" in alt
+
+
+def test_a_part_that_is_supervised_only_in_places_is_told_in_pieces():
+    alt = plots.mask(["a", "b", "c"], ["answer"] * 3, [True, False, True]).alt
+    assert "answer: 1 token, supervised; answer: 1 token, not supervised; answer: 1 token, supervised" in alt
+
+
+def test_a_long_part_of_a_row_shows_its_two_ends():
+    def comments(picture):
+        return picture.svg.decode()
+
+    short, long = comments(masked(prompt=8, most=8)), comments(masked(prompt=500, most=8))
+    assert plots.GAP not in short and plots.GAP in long
+    assert " t0 " in long and " t499 " in long and " t250 " not in long
+
+
+def test_a_token_that_the_font_lacks_or_that_means_something_to_the_drawing_is_drawn_all_the_same():
+    tokens = ["\n", "$x$", "\u6f22", "\U0001f600", "\ufffd", "", "_^{", "w" * 200]
+    assert plots.mask(tokens, ["prompt"] * len(tokens), [False] * len(tokens)).png.startswith(PNG)
+
+
+def test_no_line_of_a_row_is_longer_than_the_figure_is_wide():
+    lines = plots._flowed(["word" * (i % 5 + 1) for i in range(60)], plots.CHARACTERS)
+    assert max(x + len(text) for line in lines for x, text in line) <= plots.CHARACTERS
+    assert [text for line in lines for _, text in line] == ["word" * (i % 5 + 1) for i in range(60)]
+
+
 def test_stacked_bars_are_told_by_their_totals():
     rows = {"full": {"weights": 1.0, "gradients": 1.0, "optimizer": 2.0}, "LoRA": {"weights": 0.5, "activations": 0.25}}
     alt = plots.stacked(rows).alt

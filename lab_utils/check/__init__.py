@@ -4,4 +4,10 @@ Each notebook's exercises stand in a module of their own. A check takes seconds 
 """
 
 from lab_utils.check.exercise import EXERCISES as EXERCISES
+from lab_utils.check.full import learning_rate_schedule as learning_rate_schedule
+from lab_utils.check.full import mask_labels as mask_labels
+from lab_utils.check.full import mean_loss as mean_loss
+from lab_utils.check.full import memory_gb as memory_gb
+from lab_utils.check.full import optimizer_steps as optimizer_steps
+from lab_utils.check.full import smallest_moving_rate as smallest_moving_rate
 from lab_utils.check.lora import lora_forward as lora_forward
