@@ -391,7 +391,8 @@ print(f"{np.hypot(wide, also_wide):.1f} for the difference, had each method summ
 # So flip signs at random, many times, and count how often the mean gap is at least as far from zero as the one we observed. That share is the **p value** of
 # a permutation test. What we observed is itself one of the ways the signs can stand: count it, above the line and below.
 #
-# Given are `gaps`, an array with one difference a document, `draws` and `seed`. Return p, for both sides. **Predict:** is it below 0.05 for our two methods?
+# Given are `gaps`, an array with one difference a document, `draws` and `seed`. Return p; a flip counts on either side of zero. **Predict:** is it below 0.05
+# for our two methods?
 
 # %%
 def sign_flip_test(gaps, draws, seed):
@@ -448,8 +449,8 @@ plots.intervals(forest, "difference in ROUGE-1 points", True, detected) if fores
 # %% [markdown]
 # ### Exercise 5.6 (explore): State what these documents show
 #
-# The table spoke of ROUGE-1 alone. `compare(measure)` makes the same comparison on another of the `measures`. Look for a pair whose verdict there is not
-# that of ROUGE-1: detected on one measure and not on the other. If there is none, take any pair.
+# The table spoke of ROUGE-1 alone. `compare(measure)` makes the same comparison on another of the `measures`; its p is the corrected one. Look for a pair
+# whose verdict there is not that of ROUGE-1: detected on one measure and not on the other. If there is none, take any pair.
 #
 # State it in `claim`, a dictionary with `measure`, `first` and `second` (two names of the table), `points` (the mean of the first minus that of the second)
 # and `detected`: True where the corrected p value is below 0.05 *and* the interval leaves zero out. **Predict** the measure before you look.
