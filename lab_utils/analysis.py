@@ -203,15 +203,15 @@ def traced(summary: str, document: str) -> tuple[list[Pieces], Pieces]:
     """The document's units with the words marked that the summary rests on, and the summary with the words that stand nowhere in it.
 
     Marked in the document is what `leaning` counts there, words of their own and in pairs; in the summary, content words whose stem no
-    unit has. The pieces of a text, joined, are the text.
+    unit has (a tag is known without its marks). The pieces of a text, joined, are the text.
     """
     found = units(document)
     stems: list[set[str]] = [set() for _ in found]
     for item, unit, _ in _resting(summary, found):
         if unit is not None:
             stems[unit].update([item] if isinstance(item, str) else item)
-    known = set().union(*map(_items, found))
-    strange = {item for item in _items(summary) if isinstance(item, str)} - known
+    known = {item.strip("#") for unit in found for item in _items(unit) if isinstance(item, str)}
+    strange = {item for item in _items(summary) if isinstance(item, str) and item.strip("#") not in known}
     return [_pieces(unit, marked) for unit, marked in zip(found, stems, strict=True)], _pieces(summary, strange)
 
 

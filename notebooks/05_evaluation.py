@@ -252,7 +252,7 @@ pd.DataFrame(scored).round(1)
 
 # %%
 options = {"stemmer": (True, False), "sentences": ("rule", "none"), "references": ("mean", "best", "first")}
-some = methods[-1].run.predictions[:many]
+some = methods[-1].run.predictions[:many]  # enough here, and quick
 
 
 def lsum(protocol):
@@ -609,7 +609,7 @@ thirds = ["first third", "middle third", "last third"]
 plots.grouped(analysis.profile(systems, corpus.test), thirds, "share of what a summary rests on")
 
 # %% [markdown]
-# ## Read the worst, and where they disagree
+# ## Read the best, the worst, and where they disagree
 #
 # First each method's best and worst summary, by ROUGE-1. **Predict:** is the best one true in every statement? Is the worst one a bad summary?
 

@@ -25,6 +25,10 @@ def test_a_word_of_the_summary_that_stands_nowhere_is_marked_there():
     assert "greets" not in str(turns)
 
 
+def test_a_tag_without_its_marks_is_no_foreign_word():
+    assert marked(analysis.traced("Person1 greets.", "#Person1#: Hello.")[1]) == ["greets"]
+
+
 def test_function_words_are_never_marked():
     turns, summary = analysis.traced("A plumber suits a Bob.", HELP)
     assert "a" not in sum((marked(turn) for turn in turns), [])
