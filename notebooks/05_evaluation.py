@@ -248,7 +248,7 @@ pd.DataFrame(scored).round(1)
 # choose, as in `Protocol(stemmer=False, sentences="none")`. Find the protocol with the lowest score and the one with the highest. Put them into `lowest` and
 # `highest`.
 #
-# **Predict:** will the two lie further apart than zero-shot and the best method of the table?
+# **Predict:** will the two lie further apart than the trained methods do in the table?
 
 # %%
 options = {"stemmer": (True, False), "sentences": ("rule", "none"), "references": ("mean", "best", "first")}
