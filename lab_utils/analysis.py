@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import numpy as np
 from lab_utils.baselines import lead
 from lab_utils.errors import LabError
 from lab_utils.significance import bootstrap, unpaired_difference
-from lab_utils.texts import capitalized, ngrams, numbers, speakers, split_sentences, stemmer, units, unknown_names, words
+from lab_utils.texts import WORD, capitalized, ngrams, numbers, speakers, split_sentences, stemmer, units, unknown_names, words
 
 if TYPE_CHECKING:
     from lab_utils.comparison import Line
@@ -171,11 +171,20 @@ def leaning(summary: str, document: str) -> list[float]:
     paraphrase leaves no trace.
     """
     found = units(document)
+    shares, total = [0.0] * len(found), 0.0
+    for _, unit, weight in _resting(summary, found):
+        total += weight
+        if unit is not None:
+            shares[unit] += weight
+    return [share / total for share in shares] if total else shares
+
+
+def _resting(summary: str, found: Sequence[str]) -> Iterator[tuple[str | tuple[str, ...], int | None, float]]:
+    """What `leaning` shares out among the units: each content word or pair with its unit, or None, and its weight."""
     holders = defaultdict(list)
     for number, unit in enumerate(found):
         for item in _items(unit):
             holders[item].append(number)
-    shares, total = [0.0] * len(found), 0.0
     for sentence in split_sentences(summary):
         items = {item: holders.get(item, []) for item in _items(sentence)}
         items = {item: where for item, where in items.items() if len(where) <= _EVERYWHERE}
@@ -183,18 +192,48 @@ def leaning(summary: str, document: str) -> list[float]:
         for where in items.values():
             for number in where:
                 match[number] += 1 / len(where)
-        for where in items.values():
-            weight = 1 / len(where) if where else 1.0
-            total += weight
-            if where:
-                shares[max(where, key=match.__getitem__)] += weight
-    return [share / total for share in shares] if total else shares
+        for item, where in items.items():
+            yield item, max(where, key=match.__getitem__) if where else None, 1 / len(where) if where else 1.0
+
+
+Pieces = list[tuple[str, bool]]  # a text cut up, each piece with whether it is marked
+
+
+def traced(summary: str, document: str) -> tuple[list[Pieces], Pieces]:
+    """The document's units with the words marked that the summary rests on, and the summary with the words that stand nowhere in it.
+
+    Marked in the document is what `leaning` counts there, words of their own and in pairs; in the summary, content words whose stem no
+    unit has (a tag is known without its marks). The pieces of a text, joined, are the text.
+    """
+    found = units(document)
+    stems: list[set[str]] = [set() for _ in found]
+    for item, unit, _ in _resting(summary, found):
+        if unit is not None:
+            stems[unit].update([item] if isinstance(item, str) else item)
+    known = {item.strip("#") for unit in found for item in _items(unit) if isinstance(item, str)}
+    strange = {item for item in _items(summary) if isinstance(item, str) and item.strip("#") not in known}
+    return [_pieces(unit, marked) for unit, marked in zip(found, stems, strict=True)], _pieces(summary, strange)
+
+
+def _pieces(text: str, stems: Collection[str]) -> Pieces:
+    pieces, end = [], 0
+    for match in re.finditer(WORD, text):
+        if _content_stem(match[0].lower()) in stems:
+            pieces += [(text[end : match.start()], False), (match[0], True)]
+            end = match.end()
+    return [(piece, marked) for piece, marked in [*pieces, (text[end:], False)] if piece]
 
 
 def _items(text: str) -> dict[str | tuple[str, ...], None]:
     """Content words and neighbouring pairs of them, each once, in their order."""
-    stems = [_stem(bare) for word in words(text) if (bare := re.split("['’]", word)[0]) not in _FUNCTION_WORDS]
+    stems = [stem for word in words(text) if (stem := _content_stem(word))]
     return dict.fromkeys([*stems, *ngrams(stems, 2)])
+
+
+def _content_stem(word: str) -> str | None:
+    """The stem of a word in small letters without 's or the like; None for a function word."""
+    bare = re.split("['’]", word)[0]
+    return None if bare in _FUNCTION_WORDS else _stem(bare)
 
 
 def _stem(word: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 
 _LABEL = re.compile(r"\s*([^\s:][^:]{0,39}):(?:\s|$)")
+WORD = re.compile(r"#\w+#|\w+(?:['’]\w+)*")
 _NAME_PART = re.compile(r"#\w+#|[^\W_][\w']*|[^\w\s]|\n")
 
 
@@ -23,7 +24,7 @@ def units(document: str) -> list[str]:
 
 def words(text: str) -> list[str]:
     """Lower-cased words; a tag such as `#Person1#` is one."""
-    return re.findall(r"#\w+#|\w+(?:['’]\w+)*", text.lower())
+    return re.findall(WORD, text.lower())
 
 
 def ngrams(items: Sequence[str], size: int) -> list[tuple[str, ...]]:

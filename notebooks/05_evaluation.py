@@ -14,9 +14,9 @@
 # | | |
 # |---|---|
 # | **You will** | read the records of notebooks 1 to 4, recompute their scores, compare the methods pair by pair, look for errors that no score shows, rate summaries blind, and write a report |
-# | **You will learn** | when runs may be compared, what a protocol does to a number, what intervals and tests can and cannot say, how few examples mislead |
+# | **You will learn** | when runs may be compared, what a protocol does to a number, what intervals and tests can and cannot say, how few examples and a second look at the test set mislead |
 # | **You need** | finished records in the run directory; nothing is trained here |
-# | **Time** | about a minute, and a lesson if you rate summaries with your class |
+# | **Time** | about a minute of computing, two lessons with the six exercises, and one more if you rate summaries with your class |
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -51,14 +51,14 @@ rater = ""  # your name opens the rating form near the end
 rated_documents = 5  # how many documents it shows
 
 # %%
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from lab_utils import analysis, comparison, companions, config, metrics, plots, rating, rating_form
-from lab_utils import report, runs, significance, texts
+from lab_utils import analysis, check, comparison, companions, config, highlights, metrics, plots
+from lab_utils import rating, rating_form, report, runs, significance
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -72,34 +72,118 @@ comparison.lines(finished[:1])  # stops here, with the reason, where no run has 
 print("finished:", ", ".join(run.method for run in finished))
 
 # %% [markdown]
+# ## Where we stand
+#
+# The **ledger** has grown from notebook to notebook. Here it is complete: one row for every method that has finished.
+#
+# Below it stands the document that has been with us since notebook 1, with a summary by each method. Put the summaries in order, the best first, and write
+# the order down. We come back to both at the end.
+#
+# **Predict:** by what factor do the checkpoints differ in size? By what factor the scores? Will ROUGE put the four summaries in the same order as you?
+
+# %%
+pd.DataFrame(comparison.ledger(finished)).set_index("method")
+
+# %%
+story = corpus.test[0]
+
+
+def side_by_side(example):
+    """A reference and every method's summary of one document."""
+    found = {"a reference": example.summary}
+    for run in finished:
+        found[plots.METHOD_NAMES[run.method]] = next(p.prediction for p in run.predictions if p.id == example.id)
+    return found
+
+
+print(story.document)
+for name, summary in side_by_side(story).items():
+    print(f"\n{name}\n    {summary or '(empty)'}")
+
+# %% [markdown]
 # ## May these runs be compared?
 #
 # Only if they answered the same question: same base model, test set, prompt and length limits. (Decoding is greedy in every run.) Each record carries a
 # **fingerprint**, a hash, of its base and of its test set. `runs.unlike` lists what differs; an empty list means: go on. It does not ask whether the methods saw
 # equally many documents or were tuned with equal care. That stands in the records, and the report shows it.
 #
-# Then we pretend that the last run used another prompt. **Predict** what the check says.
+# **Predict:** which of the two fingerprints must be the same for all methods?
 
 # %%
-import copy
-from dataclasses import replace
-
 print("differences:", runs.unlike(finished))
 fingerprints = {r.method: [r.record[part]["fingerprint"] for part in ("model", "data")] for r in finished}
-display(pd.DataFrame(fingerprints, index=["base", "test set"]).T)
-other = replace(finished[-1], method="imposter", record=copy.deepcopy(finished[-1].record))
-other.record["config"]["recipe"]["prompt"]["instruction"] = "Write a haiku about this text."
-try:
-    comparison.lines([finished[0], other])
-except Exception as refusal:
-    print(refusal)
+pd.DataFrame(fingerprints, index=["base", "test set"]).T
 
 # %% [markdown]
+# ### Exercise 5.1 (recall): Say which comparisons you would send back
+#
+# Five papers each compare two methods. Every summary is scored with one protocol, and every table says on how many documents.
+#
+# - **a.** LoRA and full fine-tuning: same base, prompt, decoding and 500 test documents. Each has a learning rate of its own, the best of three on the
+#   validation documents.
+# - **b.** Zero-shot is asked with "Summarize:" and decodes greedily. LoRA gets the prompt of its training and five beams. Same 500 test documents.
+# - **c.** Full fine-tuning is scored after its last epoch. QLoRA was scored on the 500 test documents after every epoch, and its best epoch is reported.
+# - **d.** LoRA with rank 4 and with rank 16, otherwise alike. Rank 4 was trained once. Rank 16 was trained with five seeds, and the best run is reported.
+# - **e.** Zero-shot and full fine-tuning: same base, prompt, decoding and 500 test documents. The one took no training and the other four hours. The table
+#   says so.
+#
+# Put the letters of the **unfair** ones into `unfair`, as one string. **Predict** first how many there are.
+
+# %%
+# BEGIN SOLUTION
+unfair = "bcd"
+# END SOLUTION
+
+check.unfair(unfair)
+
+# %% [markdown]
+# ### Break it: compare what must not be compared
+#
+# We copy the record of the last run into a temporary folder and alter one entry of the copy: the instruction in its prompt. Then, in a second copy, the
+# fingerprint of its test set. The run itself stays as it is. **Predict:** what will `runs.unlike` say to each? Would it notice an altered *summary*?
+
+# %%
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+
+
+def altered(change):
+    """A copy of the last run, read back from a temporary folder, with its record changed there."""
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / finished[-1].method
+        copied.mkdir()
+        for name in ("run.json", "predictions.jsonl"):
+            shutil.copy(finished[-1].folder / name, copied)
+        record = json.loads((copied / "run.json").read_text(encoding="utf-8"))
+        change(record)
+        (copied / "run.json").write_text(json.dumps(record), encoding="utf-8")
+        return replace(runs.read(folder, finished[-1].method), method="the copy")
+
+
+# %%
+haiku = altered(lambda record: record["config"]["recipe"]["prompt"].update(instruction="Write a haiku about this text."))
+elsewhere = altered(lambda record: record["data"].update(fingerprint="another"))
+print("prompt:  ", runs.unlike([finished[0], haiku]), "\ntest set:", runs.unlike([finished[0], elsewhere]))
+try:
+    comparison.lines([finished[0], haiku])
+except Exception as refusal:
+    print("\nThe table refuses:", refusal)
+
+# %% [markdown]
+# **Symptom:** here the lab refuses and names what differs. Most code never asks. There, the symptom is a difference that is much larger than method,
+# data and size can explain, in a table that does not state prompt, test set and decoding. Nobody can rule those out afterwards.
+#
+# `unlike` reads records. It would not have noticed an altered summary.
+#
 # ## Recompute before you believe
 #
 # A record claims a score. The predictions beside it must give the same score again. If they do not, one of the two files was changed, or scored by another
 # protocol. `Rouge` is this lab's measure in the form of `evaluate`, Hugging Face's library of metrics. The ROUGE that `evaluate` itself downloads has no
 # stemmer by default, and returns a median of random resamples, so the same summaries can get slightly different numbers.
+#
+# **Predict:** how many decimals of the two will agree?
 
 # %%
 from lab_utils.rouge import Rouge
@@ -116,7 +200,7 @@ print("\nprotocol:", metrics.PROTOCOL)
 # ## The table
 #
 # Every score has its 95% interval, every run its costs. The lines without costs help you to read it. Three of them **copy**: the beginning (lead-3), the
-# longest turns, the whole document. **One reference against the others** scores a writer with the other writers' summaries; it exists where documents
+# three longest turns, the whole document. **One reference against the others** scores a writer with the other writers' summaries; it exists where documents
 # have several references.
 #
 # **Predict:** does every method beat plain copying?
@@ -156,25 +240,79 @@ pd.DataFrame(scored).round(1)
 
 # %% [markdown]
 # No model changed. With one reference a document, the three ways to use references agree. Never compare two numbers whose protocols you do not know.
+
+# %% [markdown]
+# ### Exercise 5.2 (explore): Find the lowest and the highest score of the same summaries
 #
-# ## An interval by hand
+# `lsum(protocol)` gives the mean ROUGE-Lsum of summaries of the last method; nothing but the protocol changes. `options` lists what a `Protocol` may
+# choose, as in `Protocol(stemmer=False, sentences="none")`. Find the protocol with the lowest score and the one with the highest. Put them into `lowest` and
+# `highest`.
 #
-# Draw as many documents as there are, with replacement. Take the mean. Do it 10,000 times. The middle 95% of these means is the interval. It says how
-# much the mean would move with another draw of documents.
+# **Predict:** will the two lie further apart than the trained methods do in the table?
+
+# %%
+options = {"stemmer": (True, False), "sentences": ("rule", "none"), "references": ("mean", "best", "first")}
+some = methods[-1].run.predictions[:many]  # enough here, and quick
+
+
+def lsum(protocol):
+    """Mean ROUGE-Lsum of the same summaries under this protocol."""
+    return np.mean([row["rougeLsum"] for row in metrics.score(some, protocol=protocol)])
+
+
+print(f"this lab: {lsum(Protocol()):.2f}")
+
+# %%
+# BEGIN SOLUTION
+lowest = min((Protocol(*choice) for choice in product(*options.values())), key=lsum)
+highest = max((Protocol(*choice) for choice in product(*options.values())), key=lsum)
+# END SOLUTION
+
+check.protocol_range([lowest, highest], predictions=some)
+
+# %% [markdown] tags=["instructor"]
+# **For the instructor, 5.2** (10 minutes). Some try all twelve in a loop, some change one choice at a time; both are good. Ask for the range in points
+# beside the differences between methods in the table. A common misunderstanding: the protocol with the highest numbers is the best. No protocol is; what
+# counts is that everyone in a table has the same one, and that the table names it.
+
+# %% [markdown]
+# ### Exercise 5.3 (build): Write the bootstrap interval of a mean
 #
-# We do it for the last method of the table. **Predict:** how close will it come to the interval there? What would change with 100 draws in place of 10,000?
+# How sure is a mean? With other documents it would be another. The **bootstrap** asks how different it would be, and takes our documents for all there
+# are: it draws as many documents as we have, *with replacement*, and takes their mean. It does so many times. The middle 95% of these means is the interval.
+#
+# Given are `values`, an array with one score a document, how many times to draw (`draws`), and a `seed` for `np.random.default_rng`. Return `low, high`.
+#
+# **Predict:** how close will it come to the interval in the table? What would change with 100 draws in place of 10,000?
+
+# %%
+def bootstrap_interval(values, draws, seed):
+    # BEGIN SOLUTION
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(values, len(values)).mean() for _ in range(draws)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return low, high
+    # END SOLUTION
+
+
+verdict = check.bootstrap_interval(bootstrap_interval)
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **For the instructor, 5.3** (15 minutes). The usual slip is to take percentiles of the scores, not of the means: that interval holds documents. Ask what
+# `replace=False` would give. A common misunderstanding: "95% of the documents lie in it", or "the true mean lies in it with 95% probability". It is the
+# procedure that catches the mean 95 times in 100, and with very few documents it does so less often.
 
 # %%
 values = np.array(methods[-1].values("rouge1"))
-rng = np.random.default_rng(seed)
-means = [rng.choice(values, len(values)).mean() for _ in range(10_000)]
-low, high = np.percentile(means, [2.5, 97.5])
-print(f"by hand: {values.mean():.1f} [{low:.1f}, {high:.1f}], {high - low:.1f} points wide, n = {len(values)}")
-print("library:", significance.bootstrap(values, seed))
+for draws in (10_000, 100):
+    low, high = verdict.best(values, draws, seed)
+    print(f"{draws:6,} draws: {values.mean():.1f} [{low:.1f}, {high:.1f}], {high - low:.1f} points wide, n = {len(values)}")
+print("library:      ", significance.bootstrap(values, seed))
 
 # %% [markdown]
-# The two agree up to the luck of the draw. How many documents would make the interval narrow? We draw test sets of other sizes from ours; sizes above ours
-# look ahead, as if our documents stood for all.
+# How many documents would make the interval narrow? We draw test sets of other sizes from ours; sizes above ours look ahead, as if our documents stood
+# for all.
 #
 # **Predict:** what do four times as many documents do to the width?
 
@@ -185,6 +323,38 @@ said = ", ".join(f"{half:.1f} points at {size}" for size, half in zip(sizes, hal
 print(said)
 curve = {methods[-1].name: (sizes, halves)}
 plots.lines(curve, "test documents", "plus or minus, points", f"Half of the 95% interval, by test documents: {said}.")
+
+# %% [markdown]
+# ### Exercise 5.4 (build): Say how many documents an interval needs
+#
+# `n` documents give an interval of plus or minus `half_width` points. Return how many documents give plus or minus `wanted` points: a whole number, rounded
+# up. The curve above shows the law.
+#
+# **Predict:** how many documents would this run's last method need for plus or minus 1 point?
+
+# %%
+import math
+
+
+def documents_needed(half_width, n, wanted):
+    # BEGIN SOLUTION
+    return math.ceil(n * (half_width / wanted) ** 2)
+    # END SOLUTION
+
+
+verdict = check.documents_needed(documents_needed)
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **For the instructor, 5.4** (5 minutes). Watch for the linear answer (half the width, twice the documents) and for the ratio upside down. Ask what the
+# number means for a class project with ten documents, and why nobody halves an interval of 10,000 documents.
+
+# %%
+half = significance.half_widths(values, [len(values)], seed)[0]
+needed = int(verdict.best(half, len(values), 1))
+[drawn] = significance.half_widths(values, [max(1, needed)], seed, resamples=2_000)
+print(f"plus or minus {half:.1f} points with {len(values)} documents; plus or minus 1 would need {needed:,}")
+print(f"drawn: {needed:,} documents give plus or minus {drawn:.2f}")
 
 # %% [markdown]
 # ## Pair by pair
@@ -202,28 +372,48 @@ def gap(pair):
 earlier, later = min(combinations(methods, 2), key=gap, default=(methods[0], methods[0]))
 if later is earlier:
     print("One method alone: the pair below is that method with itself.")
-ours, theirs = later.values("rouge1"), earlier.values("rouge1")
-gaps = np.array(ours) - np.array(theirs)
+ours, theirs = np.array(later.values("rouge1")), np.array(earlier.values("rouge1"))
+gaps = ours - theirs
+print(f"{later.name} minus {earlier.name}: higher on {np.mean(gaps > 0):.0%} of the documents")
+
+# %%
 one, two = significance.bootstrap(ours, seed), significance.bootstrap(theirs, seed)
 together = significance.paired_difference(ours, theirs, seed)
-print(f"{later.name} {one}, {earlier.name} {two}")
-print(f"{later.name} minus {earlier.name}: {together}, higher on {np.mean(gaps > 0):.0%} of the documents")
 wide, also_wide, narrow = (i.high - i.low for i in (one, two, together))
+print(f"{later.name} {one}, {earlier.name} {two}; the difference of pairs {together}")
 print(f"widths: {wide:.1f} and {also_wide:.1f} alone, {narrow:.1f} for the difference of pairs")
 print(f"{np.hypot(wide, also_wide):.1f} for the difference, had each method summarized other documents")
 
 # %% [markdown]
-# ## A test by hand
+# ### Exercise 5.5 (build): Write the sign-flip test
 #
 # Suppose it made no difference which method wrote which summary. Then we could swap the two names on any document, and its gap would change its **sign**.
-# So flip signs at random, many times, and count how often the mean gap is at least as far from zero as ours. That share is the **p value** of a permutation
-# test. (Our own result counts as one of the flips: hence the +1.) **Predict:** is it below 0.05 for our two methods?
+# So flip signs at random, many times, and count how often the mean gap is at least as far from zero as the one we observed. That share is the **p value** of
+# a permutation test. What we observed is itself one of the ways the signs can stand: count it, above the line and below.
+#
+# Given are `gaps`, an array with one difference a document, `draws` and `seed`. Return p; a flip counts on either side of zero. **Predict:** is it below 0.05
+# for our two methods?
 
 # %%
-flips = rng.choice([-1, 1], size=(10_000, len(gaps)))
-as_large = np.abs((flips * gaps).mean(axis=1)) >= abs(gaps.mean()) - 1e-12
-print(f"by hand: {(as_large.sum() + 1) / (len(flips) + 1):.4f}")
-print(f"library: {significance.permutation_test(ours, theirs, seed):.4f}")
+def sign_flip_test(gaps, draws, seed):
+    # BEGIN SOLUTION
+    signs = np.random.default_rng(seed).choice([-1, 1], size=(draws, len(gaps)))
+    as_far = np.abs((signs * gaps).mean(axis=1)) >= abs(gaps.mean()) - 1e-12
+    return (as_far.sum() + 1) / (draws + 1)
+    # END SOLUTION
+
+
+verdict = check.sign_flip_test(sign_flip_test)
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **For the instructor, 5.5** (15 minutes). Ask what stays and what changes: all documents stay, and only signs change (the bootstrap does the opposite).
+# Usual slips: one direction only, `>` for `>=`, no +1. A common misunderstanding: p is the probability that the methods are equal. It is the share of sign
+# flips that lie as far out, *if* the names did not matter.
+
+# %%
+print(f"by flips: {verdict.best(gaps, 10_000, seed):.4f}")
+print(f"library:  {significance.permutation_test(ours, theirs, seed):.4f}")
 
 # %% [markdown]
 # Four methods make six pairs. Imagine four equal methods in many classes: if each class tests all six pairs at 5%, about one class in five finds a
@@ -231,6 +421,8 @@ print(f"library: {significance.permutation_test(ours, theirs, seed):.4f}")
 #
 # Win/tie/loss counts the documents on which the first-named method scores higher, equal, lower. "Detectable" turns the question round: how large, in points,
 # must a true difference be for these documents to show it four times in five?
+#
+# **Predict:** how many pairs will still be below 5% after the correction?
 
 # %%
 pairs = comparison.differences(systems)
@@ -255,19 +447,60 @@ detected = [d.name for d in pairs if d.detected]
 plots.intervals(forest, "difference in ROUGE-1 points", True, detected) if forest else "One method alone has no pairs."
 
 # %% [markdown]
-# ## What a few documents would have said
+# ### Exercise 5.6 (explore): State what these documents show
+#
+# The table spoke of ROUGE-1 alone. `compare(measure)` makes the same comparison on another of the `measures`; its p is the corrected one. Look for a pair
+# whose verdict there is not that of ROUGE-1: detected on one measure and not on the other. If there is none, take any pair.
+#
+# State it in `claim`, a dictionary with `measure`, `first` and `second` (two names of the table), `points` (the mean of the first minus that of the second)
+# and `detected`: True where the corrected p value is below 0.05 *and* the interval leaves zero out. **Predict** the measure before you look.
+
+# %%
+contenders = methods if len(methods) > 1 else systems  # one method alone is compared with the reference lines
+measures = ["rouge2", "rougeL", "best_rouge1", "words"]
+
+
+def compare(measure):
+    """Every pair of methods on this measure: first minus second, with its interval and its p value after Holm's correction."""
+    couples = list(combinations(contenders[::-1], 2))
+    scores = [(first.values(measure), second.values(measure)) for first, second in couples]
+    corrected = significance.holm([significance.permutation_test(*both, seed) for both in scores])
+    rows = []
+    for (first, second), both, p in zip(couples, scores, corrected, strict=True):
+        i = significance.paired_difference(*both, seed)
+        rows.append({"first": first.name, "second": second.name, "points": i.mean, "low": i.low, "high": i.high, "p": p})
+    return rows
+
+
+pd.DataFrame(compare("rouge2")).round(3)
+
+# %%
+# BEGIN SOLUTION
+claim = next(
+    {"measure": "rouge2", **row, "detected": bool(row["p"] < 0.05 and row["low"] * row["high"] > 0)}
+    for row in compare("rouge2")
+)
+# END SOLUTION
+
+check.claim(claim, values={name: {s.name: s.values(name) for s in contenders} for name in ["rouge1", *measures]})
+
+# %% [markdown] tags=["instructor"]
+# **For the instructor, 5.6** (10 minutes). Any true claim passes; let them read theirs aloud. Ask how many measures they looked at before they chose: Holm's
+# correction covers the pairs of one measure, not the search through several measures. A common misunderstanding: "not detected" means "equal".
+
+# %% [markdown]
+# ## Break it: ten test examples
 #
 # Some tutorials compare methods on the first ten test rows. We can replay that: draw `few` of our documents at random, with replacement, rank the
 # methods, and repeat. Then the same with `many`. **Predict:** how many different rankings will the small draws give? Will the large ones agree on one?
-#
-# Careful: the replay takes the differences in our documents for the true ones. It shows how often a small test set would have misled us about *them*.
-# Whether there is a difference at all is what the test above asked.
 
 # %%
+rng = np.random.default_rng(seed)
 names, matrix = [s.name for s in methods], np.array([s.values("rouge1") for s in methods])
 
 
 def rankings(size, draws=2000):
+    """How often each ranking of the methods comes up among test sets of this size."""
     means = matrix[:, rng.integers(0, matrix.shape[1], (draws, size))].mean(axis=2)
     orders = [" > ".join(names[i] for i in order) for order in np.argsort(-means, axis=0).T]
     return pd.Series(orders).value_counts(normalize=True)
@@ -278,6 +511,40 @@ table = pd.DataFrame({f"{size} documents": rankings(size) for size in (few, many
 table.sort_values(list(table), ascending=False).style.format("{:.1%}")
 
 # %% [markdown]
+# **Symptom:** the order of close methods changes with the documents, and a second draw of ten contradicts the first. A table without n and interval hides it.
+# The interval of so few documents is not only wide. It also promises too much: it has hardly seen the tails.
+#
+# Careful: the replay takes the differences in our documents for the true ones. It shows how often a small test set would have misled us about *them*.
+# Whether there is a difference at all is what the test above asked.
+#
+# ## Break it: choose on the test set
+#
+# Somebody tries several prompts, seeds or checkpoints, scores each on the test set, and reports the best. What if all were **equally good**? We let coins
+# make such variants: on each document a coin decides which of our two closest methods hands in its summary. One half of the documents chooses the variant
+# with the highest mean. The other half scores it again.
+#
+# **Predict:** how many points does the best of 20 gain where it was chosen? How many of them remain on the other half?
+
+# %%
+def luck(variants, times=300):
+    """Points that the best of equal variants has over their average: where it was chosen, and on the other half of the documents."""
+    gains = []
+    for _ in range(times):
+        order = rng.permutation(len(gaps))
+        halves = order[: max(1, len(order) // 2)], order[len(order) // 2 :]
+        scores = theirs + rng.integers(0, 2, (variants, len(gaps))) * gaps
+        chosen = scores[:, halves[0]].mean(axis=1).argmax()
+        gains.append([scores[chosen, half].mean() - scores[:, half].mean() for half in halves])
+    return np.mean(gains, axis=0)
+
+
+gained = {f"best of {variants}": luck(variants) for variants in (1, 2, 5, 20, 100)}
+pd.DataFrame(gained, index=["where it was chosen", "on the other half"]).T.round(2)
+
+# %% [markdown]
+# **Symptom:** the score falls as soon as new documents come, and it falls further the more variants were tried. Nothing in the single number shows it, so ask
+# how many there were. This lab chose its prompts and learning rates on validation documents. The test set is for one look.
+#
 # ## Measures beside ROUGE
 #
 # ROUGE rewards two things at once: *how* summaries look here (length, tense, how people are named) and *what* they say. Other measures take these
@@ -318,16 +585,14 @@ for p, flag in flagged[methods[-1].name][:4]:
 # %% [markdown]
 # ## Where in the document does a summary look?
 #
-# For every turn we ask how much of the summary rests on it: which of its words and word pairs come from there. Here is the document on which the last
-# method scores best, with a bar per turn. This shows where words come from, not what the model attended to; a paraphrase leaves no trace. And is every
-# statement in this best summary true?
+# Which words of the document does a summary rest on? We look each of its content words up by its stem, alone and with its neighbour, in the turn that fits
+# its sentence best. Here is our story, marked for the last method's summary. A mark shows where a word comes from, not what the model attended to; a
+# paraphrase leaves no trace.
+#
+# **Predict:** on which turns does the summary rest? Which of its words stand nowhere in the document? Then read: is every statement true?
 
 # %%
-chosen = examples[methods[-1].run.predictions[analysis.best(methods[-1], 1)[0]].id]
-answer = next(p.prediction for p in methods[-1].run.predictions if p.id == chosen.id)
-for share, turn in zip(analysis.leaning(answer, chosen.document), texts.units(chosen.document), strict=True):
-    print(f"{'#' * round(20 * share):10.10} {turn}")
-print(f"\n{methods[-1].name}: {answer}\nreference: {chosen.summary}")
+highlights.mark(side_by_side(story)[methods[-1].name], story.document, methods[-1].name)
 
 # %% [markdown]
 # Does a model find the important part when it comes **late**? The references show where it stands: we look up which turns they rest on. Then we sort the
@@ -344,21 +609,25 @@ thirds = ["first third", "middle third", "last third"]
 plots.grouped(analysis.profile(systems, corpus.test), thirds, "share of what a summary rests on")
 
 # %% [markdown]
-# ## Read the worst, and where they disagree
+# ## Read the best, the worst, and where they disagree
 #
-# First each method's worst summary, by ROUGE-1. Is it a bad summary? Then the document with the widest spread of scores. Check the facts: who, what, when, how
-# much. Would you rank the answers as ROUGE does?
+# First each method's best and worst summary, by ROUGE-1. **Predict:** is the best one true in every statement? Is the worst one a bad summary?
 
 # %%
 for s in methods:
-    worst = analysis.worst(s, 1)[0]
-    print(f"worst of {s.name}, {s.rows[worst]['rouge1']:.1f}: {s.run.predictions[worst].prediction or '(empty)'}\n")
+    for which, index in (("best", analysis.best(s, 1)[0]), ("worst", analysis.worst(s, 1)[0])):
+        print(f"{which} of {s.name}, {s.rows[index]['rouge1']:.1f}: {s.run.predictions[index].prediction or '(empty)'}\n")
+
+# %% [markdown]
+# Now the document with the widest spread of scores. Check the facts: who, what, when, how much. **Predict:** would you rank the answers as ROUGE does?
+
+# %%
 index = analysis.disagreements(systems, 1)[0]
-story = examples[methods[0].rows[index]["id"]]
-print(f"{story.document}\n")
-for s in methods:
-    print(f"{s.name:18} {s.rows[index]['rouge1']:5.1f}  {s.run.predictions[index].prediction}")
-print(f"{'a reference':18}        {story.summary}")
+disputed = examples[methods[0].rows[index]["id"]]
+scores = {s.name: f"{s.rows[index]['rouge1']:.1f}" for s in methods}
+print(disputed.document)
+for name, summary in side_by_side(disputed).items():
+    print(f"\n{name} {scores.get(name, '')}\n    {summary or '(empty)'}")
 
 # %% [markdown]
 # ## What it cost
@@ -396,6 +665,8 @@ print("\n".join(people["findings"]) if people else "Nobody has rated these summa
 #
 # These sentences are computed from the records. They speak of **these trained models** on documents of this kind. Train again with another seed and you get
 # other models: that spread is in no interval here. Before you write "LoRA is worse than full fine-tuning", train both with several seeds.
+#
+# **Predict** the sentences first: write down what you may say of each pair.
 
 # %%
 for sentence in comparison.findings(systems):
@@ -405,21 +676,61 @@ page = report.write(run_dir, corpus.test)
 print(f"Scores, pairs, costs and all summaries on one page that opens without a network: {page.name} in {run_dir}")
 
 # %% [markdown]
+# ## The story and the ledger, at the end
+#
+# You put the four summaries of our story in order at the beginning. Here they are in the order of ROUGE-1, with what the rules of "Errors that a score does
+# not show" say to them, and below them the ledger, a last time. One document is one vote; what all of them say stands in the findings.
+#
+# **Predict:** which summary will stand on top? And which row of the ledger would you take to a machine with 8 GB?
+
+# %%
+place = next(i for i, row in enumerate(methods[0].rows) if row["id"] == story.id)
+for s in sorted(methods, key=lambda s: -s.rows[place]["rouge1"]):
+    answer = s.run.predictions[place]
+    found = ", ".join(flag.kind for flag in analysis.flags(answer, story)) or "no flag"
+    print(f"{s.name}, {s.rows[place]['rouge1']:.1f} ROUGE-1, {found}\n    {answer.prediction or '(empty)'}\n")
+pd.DataFrame(comparison.ledger(finished)).set_index("method")
+
+# %% [markdown] tags=["solution"]
+# ### Answers to the questions at the end
+#
+# <details><summary>Show the answers</summary>
+#
+# 1. Documents that are hard for one method are hard for the other. That spread widens both intervals and cancels in the differences.
+# 2. Nine times as many, 540: the width falls with the square root of the number.
+# 3. The signs as we observed them are one of the possible ways, and no chance can rule it out. So no p value is zero.
+# 4. Stemmer, how several references are used, how text is split into sentences; also the package and how it averages.
+# 5. No. A true difference anywhere in the interval remains possible; one much above "detectable" would probably have been seen.
+# 6. Small differences between trained methods may well change with another seed: no interval here contains that spread. With other documents, what the
+#    intervals say may happen: they do contain the spread of documents. What is large against both should stay.
+# 7. Look at memory and checkpoint size together. Ten tasks are ten full models, or one base with ten small adapters. Where the scores of the adapter
+#    methods are not detectably different, the smaller base of QLoRA leaves more room; it costs time in training. A task where quality is known to suffer
+#    may be worth another choice.
+#
+# </details>
+
+# %% [markdown]
 # ## In this notebook we have
 #
-# - checked that the runs may be compared, and recomputed every score,
+# - checked that the runs may be compared, seen a comparison refused, and recomputed every score,
 # - seen what stemmer, references and sentence split do to a number,
-# - put an interval on a mean and a p value on a difference, by hand,
+# - put an interval on a mean and a p value on a difference, with code of our own,
 # - corrected for many pairs, and asked what our documents can detect at all,
+# - been misled by ten documents, and by a choice made on the test set,
 # - looked for wrong names, numbers and speakers, and for what comes late,
-# - set quality beside cost, and prepared a blind rating.
+# - set quality beside cost, closed the ledger, and prepared a blind rating.
 #
 # **Questions**
 #
 # 1. Two intervals overlap. Why may the paired difference still be clear?
-# 2. "No detectable difference": how many documents would you need to detect a difference of two points? (Use the column "detectable" and the square root.)
-# 3. A paper reports 47 ROUGE-1, you get 41 with the same model. Name three protocol differences that could explain it.
-# 4. Which of your findings would you expect to change with another seed?
-# 5. Which method would you use with 8 GB of memory and ten tasks to serve, and why?
+# 2. An interval is plus or minus 3 points with 60 documents. How many documents give plus or minus 1?
+# 3. Why is a p value from random sign flips never zero?
+# 4. A paper reports 47 ROUGE-1, you get 41 with the same model. Name three protocol differences that could explain it.
+# 5. "No detectable difference": does it say that two methods are equal?
+#
+# To discuss:
+#
+# 6. Which of your findings would you expect to change with another seed, and which with other documents?
+# 7. Which method would you use with 8 GB of memory and ten tasks to serve, and why?
 #
 # **Next:** change one thing in a recipe, predict what happens, and run it again: `make run-all P="rank=4"`.

@@ -3,6 +3,12 @@
 Each notebook's exercises stand in a module of their own. A check takes seconds and needs no file, no network and no other package.
 """
 
+from lab_utils.check.evaluation import bootstrap_interval as bootstrap_interval
+from lab_utils.check.evaluation import claim as claim
+from lab_utils.check.evaluation import documents_needed as documents_needed
+from lab_utils.check.evaluation import protocol_range as protocol_range
+from lab_utils.check.evaluation import sign_flip_test as sign_flip_test
+from lab_utils.check.evaluation import unfair as unfair
 from lab_utils.check.exercise import EXERCISES as EXERCISES
 from lab_utils.check.full import learning_rate_schedule as learning_rate_schedule
 from lab_utils.check.full import mask_labels as mask_labels
