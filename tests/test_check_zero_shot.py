@@ -15,6 +15,7 @@ DOCUMENT = (
 )
 REFERENCE = "Ben found rot in Ana's boat. She pays nine hundred for a repair of three weeks."
 TRUE = "Ben found rot, and Ana pays nine hundred for three weeks of repair."
+FALSE = REFERENCE.replace("rot", "no rot")
 
 
 def f1(shared, summary, reference):
@@ -216,8 +217,8 @@ def test_what_the_model_reads_names_the_slip(answer, said):
     assert said in says(check.model_reads, answer)
 
 
-def fooled(honest=TRUE, false=REFERENCE.replace("rot", "no rot"), lie="no rot", check_it=check.fool_rouge):
-    return check_it((honest, false, lie), document=DOCUMENT, reference=REFERENCE)
+def fooled(honest=TRUE, false=FALSE, lie="no rot"):
+    return check.fool_rouge((honest, false, lie), document=DOCUMENT, reference=REFERENCE)
 
 
 def test_a_false_summary_above_a_true_one_above_lead_3_passes():

@@ -225,7 +225,8 @@ WASTEFUL = 20  # comparisons for each cell of the table; one is enough, plain re
 def rouge_l(answer):
     """Judges `f(summary, reference)`: two lists of words; returns F1 from 0 to 100 over their longest common subsequence.
 
-    This is ROUGE-L of Lin 2004, section 3.1. The oracle is rouge-score's rougeL without stemmer. Time must grow as the product of the two lengths, not exponentially.
+    This is ROUGE-L of Lin 2004, section 3.1. The oracle is rouge-score's rougeL without stemmer. Work must grow as the product of
+    the two lengths, not exponentially.
     """
     pairs = [
         _split("mia sold her boat", "mia sold her boat"),
