@@ -614,8 +614,8 @@ print(f"Answers have {sum(lengths) / len(lengths):.0f} words on average, first r
 # %% [markdown]
 # ## The story, and the ledger
 #
-# This is what the untrained model makes of our story. Notebooks 2 to 4 ask their trained models for the same document, and notebook 5 puts the answers
-# side by side.
+# This is what the untrained model makes of our story. Notebooks 2 to 4 ask their trained models for the same document, and every answer goes into the
+# records that notebook 5 compares.
 
 # %%
 answer = predictions[story.id].prediction
