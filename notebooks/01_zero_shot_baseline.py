@@ -421,9 +421,8 @@ def answers(prompts, pad, **changes):
     return [base.tokenizer.decode(row[first:], skip_special_tokens=True).strip() for row in output]
 
 # %%
-asked = corpus.validation[:prompt_examples]
-by_length = sorted(asked, key=lambda e: len(base.encoder.prompt_of(e.document)))
-few = [by_length[i] for i in sorted({0, len(asked) // 2, len(asked) - 1})]  # a short, a middle and a long one
+by_length = sorted(corpus.validation[:50], key=lambda e: len(base.encoder.prompt_of(e.document)))
+few = [by_length[i] for i in sorted({0, len(by_length) // 2, len(by_length) - 1})]  # a short, a middle and a long one
 prompts = [base.encoder.prompt_of(e.document) for e in few]
 
 
@@ -437,7 +436,8 @@ def mean_rouge1(texts):
 # right it is padding, and the first new token is predicted from there. An encoder-decoder writes in a row of its own and masks the padding of the
 # other, so the side should make no difference to it.
 #
-# **Predict:** which of these documents is answered the same on both sides?
+# **Predict:** which of these documents is answered the same on both sides? (Prompts that the limit cuts to one length need no padding: then there is
+# nothing to see.)
 
 # %%
 padded = {"left": answers(prompts, pad_left), "right": answers(prompts, pad_right)}
@@ -505,6 +505,7 @@ for name, found in told.items():
 # **Predict:** which number of examples wins? Which ends its answers most reliably?
 
 # %%
+asked = corpus.validation[:prompt_examples]
 results = {shots: generation.summarize(base.model, base, asked, shots=corpus.train[:shots]) for shots in shots_tried}
 tried = {
     shots: {
