@@ -414,7 +414,7 @@ def answers(prompts, pad, **changes):
     masks = [[1] * len(prompt) for prompt in prompts]
     ids, mask = (torch.tensor(pad(rows, fill), device=base.model.device) for rows, fill in ((prompts, base.tokenizer.pad_token_id), (masks, 0)))
     decoding = generation.decoding(base)
-    decoding.update(max_new_tokens=min(32, decoding.max_new_tokens), **changes)
+    decoding.update(max_new_tokens=min(24, decoding.max_new_tokens), **changes)
     with torch.no_grad(), base.precision.autocast(base.model.device.type):
         output = base.model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding)
     first = ids.shape[1] if base.family == "causal" else 0
@@ -447,7 +447,7 @@ for prompt, left, right in zip(prompts, *padded.values(), strict=True):
 print({side: f"ROUGE-1 {mean_rouge1(texts):.1f}" for side, texts in padded.items()}, base.family)
 
 # %% [markdown]
-# **Symptom:** the longest document of every batch is answered well, the others start in the wrong place, and scores change with the batch size. Ask one
+# **Symptom:** the longest document of every batch is answered well, the others derail at their first word, and scores change with the batch size. Ask one
 # document alone and in a batch: if the answers differ by more than a word or two, look at the padding. (A word or two may differ honestly, because
 # sums in 16 bits depend on the shape of the batch.) **Left to generate with a decoder, right to train**, and always with the mask.
 #
@@ -491,7 +491,7 @@ for name, found in told.items():
     print(f"{name}: ROUGE-1 {mean_rouge1(found):.1f}, for example {found[0]!r}\n")
 
 # %% [markdown]
-# **Symptom:** answers that go on with the document, take up a speaker's turn, repeat the instruction or never end, while everything seems to run well.
+# **Symptom:** a lower score, and answers in another manner: they go on with the document, tell something else, or never end. No message says why.
 # With so few documents the score alone proves nothing, so read the answers. Print one decoded prompt, as we did above, before you trust any score. In
 # this course one function writes every prompt, for training and for generation alike.
 #
