@@ -13,13 +13,17 @@
 #
 # | | |
 # |---|---|
-# | **You will** | read the data, measure its lengths, score a trivial baseline, compute ROUGE by hand, ask the untrained model for summaries, and score them |
-# | **You will learn** | what ROUGE counts, why a number needs an interval, what a model really reads, and what few-shot examples change |
+# | **You will** | read the data, write ROUGE-1 and ROUGE-L, fool them, set length limits, ask the untrained model for summaries, and score them |
+# | **You will learn** | what ROUGE counts and what it cannot see, why a number needs an interval, what a model really reads, and what few-shot examples change |
 # | **You need** | Python and one trained model behind you; with the default recipe no GPU, no network, no token |
-# | **Time** | about 2 minutes with the default recipe on 2 CPU cores without GPU |
+# | **Time** | an hour and a half with the exercises; the computer needs about 2 minutes of it with the default recipe on 2 CPU cores without GPU |
 #
 # The course has five notebooks. This one sets the mark. Notebooks 2 to 4 try to beat it with full fine-tuning, LoRA and QLoRA. Notebook 5 asks what
 # each method really bought.
+#
+# Six **exercises** check themselves. Replace the `...`, run the cell, and read the verdict: passed, almost with a hint, or not attempted. Hints grow
+# with every wrong answer. The notebook runs to its end in any case: where an answer is missing, the lab's own takes its place. Three cells **break**
+# something on purpose, so that you know the symptom when you meet it again. And before every measurement: write down what you expect.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -62,7 +66,7 @@ prompt_examples = 4  # validation documents on which prompts are tried
 shots_tried = [0, 1, 3]  # worked examples in the prompts that are tried
 
 # %%
-from lab_utils import baselines, config, metrics, models, plots, runs
+from lab_utils import baselines, check, config, metrics, models, plots, runs
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -85,16 +89,16 @@ for what, notes in {"recipe": settings.recipe.all_notes, "data": corpus.notes}.i
 #
 # ## Look at the data
 #
-# Always read before you train. This document will stay with us through all five notebooks. Read it and write your own summary, in one or two
-# sentences, on paper.
+# Always read before you train. We call this document the **story**. It will stay with us through all five notebooks: every method is asked to
+# summarize it. Read it and write your own summary, in one or two sentences, on paper. You will need it soon.
 
 # %%
 story = corpus.test[0]
 print(story.document)
 
 # %% [markdown]
-# Here is what its writers made of it: the **references**. Some data sets have one for each document, some have several, by different writers. Compare them
-# with yours: the facts, then the words.
+# Here is what its writers made of it: the **references**. Some data sets have one for each document, some have several, by different writers. Compare
+# them with yours: the facts, then the words.
 #
 # **Predict:** if we count shared words, how similar are two texts about one document? 100 would be the same words, 0 none in common.
 
@@ -109,11 +113,11 @@ for number, reference in enumerate(story.references, 1):
 #
 # - **Precision:** which share of the summary's words are in the reference?
 # - **Recall:** which share of the reference's words are in the summary?
-# - **F1:** their harmonic mean. We write it from 0 to 100.
+# - **F1:** their harmonic mean, 2 P R / (P + R). We write it from 0 to 100.
 #
-# A word counts as often as it occurs in both, so repeating a good word does not help.
-#
-# We score other texts about our document against its first reference: the document's own beginning, and the other references.
+# First the words. We split as the library does, which also drops commas and the marks of names such as `#Person1#`. Then we collect texts to score: the
+# story's own beginning (**lead-3**, its first three turns or sentences) and the other references, if there are any. All will be scored against the
+# first reference.
 
 # %%
 import re
@@ -124,31 +128,93 @@ def words(text):
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
-def rouge1_by_hand(summary, reference):
-    mine, theirs = Counter(words(summary)), Counter(words(reference))
-    shared = sum((mine & theirs).values())
-    precision, recall = shared / mine.total(), shared / theirs.total()
-    return 0.0 if shared == 0 else 100 * 2 * precision * recall / (precision + recall)
-
-
 reference, *others = story.references
-texts = {"the document's beginning": baselines.lead(story.document)} | {f"reference {i}": text for i, text in enumerate(others, 2)}
-name, candidate = list(texts.items())[-1]
-print(f"{name} against reference 1, ROUGE-1 by hand: {rouge1_by_hand(candidate, reference):.2f}")
+texts = {"lead-3": baselines.lead(story.document)} | {f"reference {i}": text for i, text in enumerate(others, 2)}
+print(words(reference))
 
 # %% [markdown]
-# Now the library. It should agree with us to the last digit, as long as it does not stem words.
+# ### Exercise 1.1 (build): Write ROUGE-1
+#
+# `summary` and `reference` are lists of words. Return F1, a number from 0 to 100. Two texts without a shared word get 0, and so does an empty list.
+#
+# A word is shared as often as it occurs in **both** lists. `Counter` is imported and counts.
+#
+# **Predict:** a summary is one correct word, twenty times. Is its precision high or low? Its recall?
+
+# %%
+def rouge1(summary, reference):
+    # BEGIN SOLUTION
+    mine, theirs = Counter(summary), Counter(reference)
+    shared = (mine & theirs).total()
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / mine.total(), shared / theirs.total()
+    return 100 * 2 * precision * recall / (precision + recall)
+    # END SOLUTION
+
+
+verdict = check.rouge1(rouge1)
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 1.1** (10 minutes). Look for the clipped count, `min` of the two counts, and for a word on the empty case. Common: sets in place of
+# counts (repeats vanish), `sum(w in reference for w in summary)` (repeats pay), a division by zero. `200 * shared / (len(summary) + len(reference))` is
+# the same F1 and worth showing: F1 is the overlap over the mean length.
+
+# %% [markdown]
+# Now the library. It should agree to the last digit, as long as it does not stem words.
 
 # %%
 from rouge_score.rouge_scorer import RougeScorer
 
-library = RougeScorer(["rouge1"], use_stemmer=False).score(reference, candidate)["rouge1"].fmeasure * 100
-print(f"by the library:  {library:.2f}")
-assert abs(library - rouge1_by_hand(candidate, reference)) < 1e-9
+library, rouge1 = RougeScorer(["rouge1", "rougeL"], use_stemmer=False), verdict.best
+for name, text in texts.items():
+    by_hand, by_library = rouge1(words(text), words(reference)), 100 * library.score(reference, text)["rouge1"].fmeasure
+    print(f"{name}: by hand {by_hand:.2f}, by the library {by_library:.2f}")
+    assert abs(by_hand - by_library) < 1e-4
+print(f"the reference's first word, twenty times: {rouge1(20 * words(reference)[:1], words(reference)):.2f}")
 
 # %% [markdown]
-# Published numbers use **stemming**: "agrees" and "agreed" then count as one word. ROUGE-2 counts pairs of neighbouring words. ROUGE-L looks for the
-# longest common sequence. `metrics.rouge` gives all of them, stemmed.
+# ROUGE-1 does not see the order of words. **ROUGE-L** does. In place of the shared words it takes the **longest common subsequence**: as many words as
+# possible that stand in both texts in the same order. Other words may stand between them. Of *a b c d* and *b x d a* it is *b d*.
+#
+# ### Exercise 1.2 (build): Write ROUGE-L
+#
+# Again `summary` and `reference` are lists of words, and F1 from 0 to 100 is wanted, with the length of the longest common subsequence as the number of
+# shared words. Texts may have hundreds of words, so do not try all subsequences.
+#
+# **Predict:** can ROUGE-L of two texts be higher than their ROUGE-1?
+
+# %%
+def rouge_l(summary, reference):
+    # BEGIN SOLUTION
+    best = [[0] * (len(reference) + 1) for _ in range(len(summary) + 1)]
+    for i, mine in enumerate(summary, 1):
+        for j, theirs in enumerate(reference, 1):
+            best[i][j] = best[i - 1][j - 1] + 1 if mine == theirs else max(best[i - 1][j], best[i][j - 1])
+    shared = best[-1][-1]
+    return 200 * shared / (len(summary) + len(reference)) if shared else 0.0
+    # END SOLUTION
+
+
+verdict = check.rouge_l(rouge_l)
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 1.2** (15 minutes). Look for the table, or a recursion with `functools.cache`. Common: the longest run of neighbours (that is a
+# substring), taking the first match greedily, a recursion that forgets (right, and exponential: the check counts comparisons). ROUGE-L is never above
+# ROUGE-1 of the same pair, since a common subsequence is also a set of shared words.
+
+# %%
+rouge_l = verdict.best
+for name, text in texts.items():
+    by_hand, by_library = rouge_l(words(text), words(reference)), 100 * library.score(reference, text)["rougeL"].fmeasure
+    print(f"{name}: ROUGE-L by hand {by_hand:.2f}, by the library {by_library:.2f}, ROUGE-1 {rouge1(words(text), words(reference)):.2f}")
+    assert abs(by_hand - by_library) < 1e-4
+
+# %% [markdown]
+# Published numbers use **stemming**: "agrees" and "agreed" then count as one word. ROUGE-2 counts pairs of neighbouring words. ROUGE-Lsum is ROUGE-L
+# sentence by sentence. `metrics.rouge` gives all of them, stemmed, and from here on we use it.
 #
 # Two good summaries of one document are usually far from 100. Keep that in mind when a model scores 40.
 
@@ -159,15 +225,34 @@ pairs = {f"{name} against reference 1": metrics.rouge(text, reference) for name,
 pd.DataFrame(pairs).T.round(1)
 
 # %% [markdown]
+# ### Exercise 1.3 (explore): A true summary, and a false one that scores higher
+#
+# Type your summary from paper as `honest`. Then write `false`: a summary of the story that states something wrong and still scores **higher**. Name its
+# wrong words in `false_words`, as they stand there.
+#
+# The check computes ROUGE-1 of both against reference 1, without stemming. `honest` must also be above lead-3. Try several.
+#
+# **Predict:** how few words make a good summary false? How many points do they cost?
+
+# %%
+# BEGIN SOLUTION
+honest = " ".join(reference.split()[: len(reference.split()) // 2])  # half of what a careful writer wrote stands in for your own summary
+false = f"Not true: {reference}"
+false_words = "Not true"
+# END SOLUTION
+check.fool_rouge((honest, false, false_words), document=story.document, reference=reference)
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 1.3** (10 minutes). The check computes scores and cannot judge truth: let neighbours judge each other's pairs. Look for one changed
+# number, name or "not" in an otherwise good summary. Common: a false summary made of random words (it does not score), and the belief that stemming or
+# ROUGE-2 would have helped. Ask what a score would need to read in order to notice. Notebook 5 comes back to this.
+
+# %% [markdown]
 # ## How long are the texts?
 #
 # A model reads tokens, not words. Longer inputs cost time and memory, so every recipe sets two limits. Documents over the limit lose their end. That
 # is counted and reported. A summary is never cut: a reference without its end would teach the wrong thing. Training leaves out the few that are too
 # long, and says how many.
-#
-# Limits are read off **percentiles**. The 90th percentile is the length that nine of ten texts do not exceed. The longest text of all is a poor guide:
-# one outlier would decide how much memory you need. One widely read recipe (Schmid 2023, "Efficient Large Language Model training with LoRA and Hugging
-# Face") takes the 85th percentile of the documents and the 90th of the summaries.
 #
 # **Predict:** which share of the documents would lose their end at 256 tokens? And at the recipe's own limit?
 
@@ -178,7 +263,6 @@ tokens = {
     "documents": [len(base.tokenizer(e.document, add_special_tokens=False)["input_ids"]) for e in corpus.train],
     "summaries": [len(base.tokenizer(e.summary, add_special_tokens=False)["input_ids"]) for e in corpus.train],
 }
-pd.DataFrame(tokens).quantile([0.5, 0.85, 0.9, 0.95, 1.0]).round().astype(int).rename_axis("percentile")
 
 # %%
 limits = {"documents": settings.recipe.lengths.document_tokens, "summaries": settings.recipe.lengths.summary_tokens}
@@ -186,6 +270,40 @@ for limit in (256, limits["documents"]):
     over = sum(n > limit for n in tokens["documents"]) / len(tokens["documents"])
     print(f"{over:.0%} of the training documents are longer than {limit} tokens.")
 plots.lengths(tokens, limits).save(run.figures / "lengths.png")
+
+# %% [markdown]
+# Limits are read off **percentiles**. The 90th percentile is the length that nine of ten texts do not exceed. The longest text of all is a poor guide:
+# one outlier would decide how much memory you need. One widely read recipe (Schmid 2023, "Efficient Large Language Model training with LoRA and Hugging
+# Face") takes the 85th percentile of the documents and the 90th of the summaries.
+#
+# ### Exercise 1.4 (build): Find the smallest limit
+#
+# `lengths` is a list of whole numbers, the tokens of each text, in any order. `share` is the share of texts that may lose their end, such as 0.1. Return
+# the **smallest** limit, a whole number of tokens, at which no more than that share is cut. A text of exactly that length is not cut.
+#
+# **Predict:** for lengths 10, 20, 30, 40 and a share of 0.25, what is the limit? What would an interpolated percentile say?
+
+# %%
+def length_limit(lengths, share):
+    # BEGIN SOLUTION
+    allowed = int(share * len(lengths))  # whole texts
+    return sorted(lengths)[len(lengths) - 1 - allowed]
+    # END SOLUTION
+
+
+verdict = check.length_limit(length_limit)
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 1.4** (8 minutes). Look for the case of a text of exactly the limit, and for ties. Common: `np.quantile(lengths, 1 - share)`, which
+# interpolates to a length that no text has; share and 1 - share exchanged; an index off by one. `method="inverted_cdf"` is the same as this exercise.
+
+# %%
+length_limit = verdict.best
+allowed = {"half": 0.5, "15%": 0.15, "10%": 0.1, "5%": 0.05, "none": 0.0}
+found = {name: {share: length_limit(lengths, allowed[share]) for share in allowed} for name, lengths in tokens.items()}
+print("The recipe's limits:", limits)
+pd.DataFrame(found).rename_axis("may lose their end")
 
 # %% [markdown]
 # ## The baseline that costs nothing
@@ -246,12 +364,28 @@ print("BOS:", base.tokenizer.bos_token or "none", "  EOS:", base.tokenizer.eos_t
 assert prompt[:2] != 2 * [base.tokenizer.bos_token_id]
 
 # %% [markdown]
+# ### Exercise 1.5 (recall): What does the model read?
+#
+# A model summarizes a test document, without worked examples in the prompt. Which of these does it read while it does so?
+#
+# a) the instruction; b) the beginning of the document; c) the end of a document that is longer than the limit; d) the reference; e) the tokens that it
+# has written so far; f) summaries of training documents.
+#
+# Answer with a set of letters, such as `{"a", "d"}`.
+
+# %%
+# BEGIN SOLUTION
+read = {"a", "b", "e"}
+# END SOLUTION
+check.model_reads(read)
+
+# %% [markdown]
 # ## Ask it
 #
 # Decoding is **greedy**: always the most probable next token. It is not the prettiest choice. It is the same every time, and that is what a
 # comparison needs.
 #
-# **Predict:** will a model of this size get the names right? The main point?
+# The story is the first question. **Predict:** will a model of this size get the names right? The main point?
 
 # %%
 from lab_utils import generation
@@ -261,6 +395,106 @@ print(first_try.predictions[0].prediction)
 print("\nended by itself:", first_try.predictions[0].stopped)
 
 # %% [markdown]
+# ## Break it: three ways to ask wrongly
+#
+# Each of the next cells makes one usual mistake, on a few validation documents and with short answers. None of them is an error to the computer. (For
+# the first, transformers has a warning. It is easily lost among others, and this lab silences them.) So you must know the **symptom**.
+#
+# First a plain helper: prompts of different lengths are filled up to one length (**padding**), a mask says which positions are padding, and the model
+# writes. It is what `generation.summarize` does for every batch.
+
+# %%
+import torch
+
+from lab_utils.batching import pad_left, pad_right
+
+
+def answers(prompts, pad, **changes):
+    """Short answers to a batch of prompts; `changes` go to the decoding."""
+    masks = [[1] * len(prompt) for prompt in prompts]
+    ids, mask = (torch.tensor(pad(rows, fill), device=base.model.device) for rows, fill in ((prompts, base.tokenizer.pad_token_id), (masks, 0)))
+    decoding = generation.decoding(base)
+    decoding.update(max_new_tokens=min(24, decoding.max_new_tokens), **changes)
+    with torch.no_grad(), base.precision.autocast(base.model.device.type):
+        output = base.model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding)
+    first = ids.shape[1] if base.family == "causal" else 0
+    return [base.tokenizer.decode(row[first:], skip_special_tokens=True).strip() for row in output]
+
+# %%
+by_length = sorted(corpus.validation[:50], key=lambda e: len(base.encoder.prompt_of(e.document)))
+few = [by_length[i] for i in sorted({0, len(by_length) // 2, len(by_length) - 1})]  # a short, a middle and a long one
+prompts = [base.encoder.prompt_of(e.document) for e in few]
+
+
+def mean_rouge1(texts):
+    return sum(metrics.rouge(text, e.summary)["rouge1"] for text, e in zip(texts, few, strict=True)) / len(few)
+
+# %% [markdown]
+# ### Break it: padding on the wrong side
+#
+# A decoder writes behind the **last** position of each row. With padding on the left, that position is the end of the prompt. With padding on the
+# right it is padding, and the first new token is predicted from there. An encoder-decoder writes in a row of its own and masks the padding of the
+# other, so the side should make no difference to it.
+#
+# **Predict:** which of these documents is answered the same on both sides? (Prompts that the limit cuts to one length need no padding: then there is
+# nothing to see.)
+
+# %%
+padded = {"left": answers(prompts, pad_left), "right": answers(prompts, pad_right)}
+for prompt, left, right in zip(prompts, *padded.values(), strict=True):
+    filled = max(map(len, prompts)) - len(prompt)
+    print(f"{filled} tokens of padding, {'the same answer' if left == right else 'another answer'}\n  left:  {left!r}\n  right: {right!r}\n")
+print({side: f"ROUGE-1 {mean_rouge1(texts):.1f}" for side, texts in padded.items()}, base.family)
+
+# %% [markdown]
+# **Symptom:** the longest document of every batch is answered well, the others derail at their first word, and scores change with the batch size. Ask one
+# document alone and in a batch: if the answers differ by more than a word or two, look at the padding. (A word or two may differ honestly, because
+# sums in 16 bits depend on the shape of the batch.) **Left to generate with a decoder, right to train**, and always with the mask.
+#
+# ### Break it: sampling while scoring
+#
+# Many models are published with sampling switched on: the next token is drawn by its probability. That makes livelier chats. We score the same
+# documents three times that way, and greedily a second time.
+#
+# **Predict:** how many points lie between the best and the worst of the three?
+
+# %%
+usual, pad = ("left", pad_left) if base.family == "causal" else ("right", pad_right)
+with torch.random.fork_rng():  # what comes later must not depend on this cell
+    torch.manual_seed(seed)
+    drawn = answers(3 * prompts, pad, do_sample=True)
+rounds = [mean_rouge1(drawn[start : start + len(few)]) for start in range(0, len(drawn), len(few))]
+again = answers(prompts, pad)
+print("sampled:", *(f"{score:.1f}" for score in rounds), f"(spread {max(rounds) - min(rounds):.1f} points of ROUGE-1)")
+print(f"greedy:  {mean_rouge1(padded[usual]):.1f} {mean_rouge1(again):.1f}, {'the same' if again == padded[usual] else 'other'} answers both times")
+
+# %% [markdown]
+# **Symptom:** the same model gets another score each time it is scored, and a difference between two methods comes and goes. The spread above comes from
+# the dice alone. A comparison that samples must average over many draws; one that decodes greedily need not.
+#
+# ### Break it: another prompt than the model knows
+#
+# We leave out what the model was trained to see: the chat template, if its prompt has one, and then the instruction too.
+#
+# **Predict:** will the score fall? Will the answers still look like summaries?
+
+# %%
+from dataclasses import replace
+
+own = settings.recipe.prompt
+forms = {"no chat template": own.model_copy(update={"style": "plain", "system": None})} if own.style == "chat" else {}
+forms["the document alone"] = config.Prompt(style="plain", instruction="")
+told = {"the recipe's prompt": padded[usual]}
+for name, form in forms.items():
+    told[name] = answers([replace(base.encoder, prompt=form).prompt_of(e.document) for e in few], pad)
+for name, found in told.items():
+    print(f"{name}: ROUGE-1 {mean_rouge1(found):.1f}, for example {found[0]!r}\n")
+
+# %% [markdown]
+# **Symptom:** a lower score, and answers in another manner: they go on with the document, tell something else, or never end. No message says why.
+# With so few documents the score alone proves nothing, so read the answers. Print one decoded prompt, as we did above, before you trust any score. In
+# this course one function writes every prompt, for training and for generation alike.
+#
 # ## Does it help to show examples?
 #
 # **One-shot** puts a worked example before the question; **few-shot** puts several. It costs no training, but every example is read again for every
@@ -271,24 +505,62 @@ print("\nended by itself:", first_try.predictions[0].stopped)
 # **Predict:** which number of examples wins? Which ends its answers most reliably?
 
 # %%
-tried, asked = {}, corpus.validation[:prompt_examples]
-for shots in shots_tried:
-    result = generation.summarize(base.model, base, asked, shots=corpus.train[:shots])
-    r1 = metrics.summarize(metrics.score(result.predictions))["rouge1"]
-    words_each = sum(len(p.prediction.split()) for p in result.predictions) / len(result.predictions)
-    tried[f"{shots} examples"] = {
-        "longest prompt, tokens": max(len(base.encoder.prompt_of(e.document, corpus.train[:shots])) for e in asked),
-        "ROUGE-1": f"{r1['mean']:.1f} [{r1['low']:.1f}, {r1['high']:.1f}]",
-        "words": round(words_each),
-        "ended by itself": f"{result.describe()['stopped_share']:.0%}",
-        "seconds": round(result.seconds, 1),
+asked = corpus.validation[:prompt_examples]
+results = {shots: generation.summarize(base.model, base, asked, shots=corpus.train[:shots]) for shots in shots_tried}
+tried = {
+    shots: {
+        "scores": [row["rouge1"] for row in metrics.score(result.predictions)],
+        "tokens": max(len(base.encoder.prompt_of(e.document, corpus.train[:shots])) for e in asked),
     }
-pd.DataFrame(tried).T
+    for shots, result in results.items()
+}
 
 # %% [markdown]
-# Look at the intervals before you pick a winner: with so few documents they are wide. Look at the tokens and seconds too.
+# All were asked about the same documents, so we compare document by document. The table has each mean with its 95% interval, and each one's
+# **paired difference** to the highest mean. Where the interval of a difference contains 0, these documents do not show which of the two is better. (With
+# so few documents, even these intervals are too narrow.)
+
+# %%
+from lab_utils import significance
+
+highest = max(tried, key=lambda shots: sum(tried[shots]["scores"]))
+gaps = {shots: significance.paired_difference(trial["scores"], tried[highest]["scores"]) for shots, trial in tried.items()}
+rows = {
+    f"{shots} examples": {
+        "ROUGE-1": str(significance.bootstrap(trial["scores"])),
+        "minus the highest": gaps[shots].signed(),
+        "longest prompt, tokens": trial["tokens"],
+        "ended by itself": f"{results[shots].describe()['stopped_share']:.0%}",
+        "seconds": round(results[shots].seconds, 1),
+    }
+    for shots, trial in tried.items()
+}
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# ### Exercise 1.6 (explore): How many examples?
 #
-# The course goes on with zero examples. Every method will get that same prompt. Otherwise we could not tell what training did from what the prompt did.
+# Choose a number of examples from the table, as `shots`, and give your `reason`: `"score"` if the score alone settles it, `"cost"` if several are
+# level and the shortest prompt decides. The check compares your claim with the table.
+#
+# Then change `shots_tried` or `prompt_examples` in the parameters cell and run this section again. **Predict:** with twice as many documents, would
+# your choice stand?
+
+# %%
+# BEGIN SOLUTION
+shots = min((k for k in gaps if not gaps[k].excludes_zero()), key=lambda k: tried[k]["tokens"])
+reason = "cost" if sum(not gap.excludes_zero() for gap in gaps.values()) > 1 else "score"
+# END SOLUTION
+check.prompt_choice((shots, reason), tried=tried)
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, 1.6** (10 minutes). Look for a choice that names the interval. Common: the highest mean taken for the winner, separate intervals
+# compared where paired ones are to be had, "no difference" concluded from an interval that contains 0. A good answer adds what would settle it: more
+# documents. Ask what 500 summaries would cost with each prompt.
+
+# %% [markdown]
+# The course goes on with zero examples, whatever you chose. Every method will get that same prompt. Otherwise we could not tell what training did from
+# what the prompt did.
 
 # %% [markdown]
 # ## The baseline on the test set
@@ -341,20 +613,70 @@ print(f"{generated['stopped_share']:.0%} of the answers ended by themselves; the
 print(f"Answers have {sum(lengths) / len(lengths):.0f} words on average, first references {sum(wanted) / len(wanted):.0f}.")
 
 # %% [markdown]
+# ## The story, and the ledger
+#
+# This is what the untrained model makes of our story. Notebooks 2 to 4 ask their trained models for the same document, and every answer goes into the
+# records that notebook 5 compares.
+
+# %%
+answer = predictions[story.id].prediction
+print(f"reference: {reference}\n\nzero-shot: {answer}\n")
+for name, text in {"zero-shot": answer, "lead-3": texts["lead-3"]}.items():
+    print(f"{name}, ROUGE-1 against reference 1: {rouge1(words(text), words(reference)):.1f}")
+
+# %% [markdown]
+# What does a point of ROUGE cost? From here on we keep a **ledger**: one row for each method, with what was trained, how much memory and time it
+# took, what must be saved, and the score. This is its first row. Zero-shot trains nothing, so its memory is that of generating.
+#
+# Notebook 2 adds the row of full fine-tuning. **Predict** it now, on paper: how many trainable parameters, how much memory, how large a checkpoint,
+# how many points?
+
+# %%
+pd.DataFrame(comparison.ledger(finished)).set_index("method")
+
+# %% [markdown] tags=["solution"]
+# ### Answers to the questions at the end
+#
+# <details><summary>Show the answers</summary>
+#
+# 1. The name counts once, as often as the reference has it. Precision falls to one in twenty; recall is what one word is worth. Clipping the counts
+#    does this.
+# 2. ROUGE-L, and also ROUGE-2. ROUGE-1 counts words wherever they stand.
+# 3. The references belong to one document and rise and fall together. Counted as several items they would make the interval too narrow: it would
+#    claim more evidence than there is.
+# 4. A decoder continues from the last position of its row, and on the left no padding stands there. An encoder-decoder writes in a row of its own and
+#    masks the padding in the source.
+# 5. A prompt chosen on the test set is chosen partly for the luck it has there, so its test score would be too good. Sampling would add the luck of
+#    the dice to every comparison.
+# 6. They overlap widely, so neither is shown to be better. The second is known more exactly (more documents, or scores that vary less). Paired
+#    differences on the same documents would be needed; until then choose by cost.
+# 7. For ranking systems of one kind on many documents it is cheap and repeatable. It does not see truth: beside it belong people who check facts,
+#    questions about names and numbers, or a model that judges entailment. Nobody should be told "it is right" by a ROUGE score.
+#
+# </details>
+
+# %% [markdown]
 # ## In this notebook we have
 #
-# - read the data and set the length limits from its percentiles,
-# - computed ROUGE-1 by hand and confirmed it with the library,
+# - written ROUGE-1 and ROUGE-L and confirmed both with the library,
+# - seen that a false summary can score above a true one,
+# - set length limits from the data,
 # - scored lead-3, with an interval,
-# - looked at what the model reads and tried zero, one and a few examples,
-# - recorded the zero-shot baseline that every method must beat.
+# - looked at what the model reads, broken it in three ways, and tried zero, one and a few examples,
+# - recorded the zero-shot baseline that every method must beat, as the first row of the ledger.
 #
 # **Questions**
 #
 # 1. A summary repeats one correct name twenty times. What happens to its precision, what to its recall?
-# 2. Why is each document one item, even where it has several references?
-# 3. Why were prompts tried on validation documents?
-# 4. Lead-3 copies the text. Why is its recall not 100?
-# 5. Which would you trust more: 36.0 with an interval of 30 to 42, or 34.0 with 33 to 35?
+# 2. Two summaries have the same words in another order. Which of ROUGE-1, ROUGE-2 and ROUGE-L can tell them apart?
+# 3. Why is each document one item, even where it has several references?
+# 4. Why are a decoder's prompts padded on the left, and why is the side all the same to an encoder-decoder?
+# 5. Why were prompts tried on validation documents, and answers decoded greedily?
 #
-# **Next:** `02_full_fine_tuning` changes all the weights. Write down the baseline's ROUGE-1 and your guess for the gain.
+# To discuss:
+#
+# 6. One system has 36.0 with an interval of 30 to 42, another 34.0 with 33 to 35. Which would you use, and what would you measure first?
+# 7. Your false summary scored higher than your true one. Where would you still trust ROUGE, and what would you put beside it?
+#
+# **Next:** `02_full_fine_tuning` changes all the weights and writes the second row of the ledger. Take the baseline's ROUGE-1 and your guess for the
+# gain with you.

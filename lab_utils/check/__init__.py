@@ -17,3 +17,9 @@ from lab_utils.check.full import memory_gb as memory_gb
 from lab_utils.check.full import optimizer_steps as optimizer_steps
 from lab_utils.check.full import smallest_moving_rate as smallest_moving_rate
 from lab_utils.check.lora import lora_forward as lora_forward
+from lab_utils.check.zero_shot import fool_rouge as fool_rouge
+from lab_utils.check.zero_shot import length_limit as length_limit
+from lab_utils.check.zero_shot import model_reads as model_reads
+from lab_utils.check.zero_shot import prompt_choice as prompt_choice
+from lab_utils.check.zero_shot import rouge1 as rouge1
+from lab_utils.check.zero_shot import rouge_l as rouge_l
