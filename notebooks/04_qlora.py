@@ -32,6 +32,8 @@
 #
 # A recipe may also store the base in 8 bits (`quantization: int8`). The course then keeps the name `qlora` for the method, though the paper's is the
 # 4-bit one.
+#
+# The cell of an exercise ends with a check: it says *passed*, *almost* with a hint that grows, or *not attempted*. An exercise left open stops nothing.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -298,7 +300,8 @@ verdict
 # what a solution with all distances costs in memory (16 numbers for each weight) and what half-way points save.
 
 # %% [markdown]
-# To unpack, look the codes up in the table and multiply by the absmax. Now we can compare sets of levels on our layer.
+# Zero has the code 7, the far end on the negative side 0. To unpack, look the codes up in the table and multiply by the absmax. Now we can compare sets
+# of levels on our layer.
 #
 # **Predict:** which error is smallest at the same 4 bits: int4's, that of 16 evenly spaced levels, or NF4's?
 
@@ -531,7 +534,11 @@ assert models.fingerprint(base.model) == untouched
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# SYMPTOM-A
+# Compare the last row with the one above it. A word's row of the embedding is all that the model ever learns of that word, and each logit is one row of
+# the head: an error there enters first or leaves last, and no other layer averages it away.
+#
+# **Symptom:** a quantized model is worse than expected before any training, and its layers look fine one by one. Then list which modules are quantized, as
+# we did above, and look for the embedding and the head.
 #
 # ### Exercise 4.5 (explore): Which layer would you keep?
 #
@@ -778,7 +785,11 @@ assert models.fingerprint(peft_model) == before
 pd.Series(losses, name="loss").round(3).to_frame()
 
 # %% [markdown]
-# SYMPTOM-C
+# Almost every sum falls back to the level that it came from. What changes is mostly the absmax of each block, by the update of one weight, and that moves
+# the whole block: noise in place of what was learnt.
+#
+# **Symptom:** no error, and the merged model answers much as the untrained one does. So one keeps the adapter beside its 4-bit base, or merges into a base
+# in 16 bits and tests that model again.
 #
 # ## NF4 or int8
 #
