@@ -506,7 +506,7 @@ last = {"logits_to_keep": 32} if plain.family == "causal" else {}  # the other p
 
 
 def logits(base):
-    inputs = {key: value.to(base.model.device) for key, value in example.items()}
+    inputs = {key: value.to(base.model.device) for key, value in example.items() if key != "labels"}
     with torch.no_grad(), base.precision.autocast(base.model.device.type):
         found = base.model(**inputs, **last).logits.float()
     return found - found.mean(-1, keepdim=True)
@@ -519,8 +519,8 @@ def damage(base):
     return {"error of the logits": f"{((found - exact).norm() / exact.norm()).item():.1%}", "another first choice": f"{words:.0%}", "loss": f"{loss:.3f}"}
 
 # %%
-ends = {base.model.get_input_embeddings(), base.model.get_output_embeddings()}  # two modules, with one weight or two
-kept = {module: module.weight for module in ends}
+ends = {id(base.model.get_input_embeddings().weight), id(base.model.get_output_embeddings().weight)}  # they may be one
+kept = {module: module.weight for module in base.model.modules() if id(getattr(module, "weight", None)) in ends}
 rows = {"not quantized": damage(plain), f"layers in {settings.quantization}": damage(base)}
 untouched = models.fingerprint(base.model)
 try:
