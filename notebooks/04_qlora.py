@@ -265,7 +265,7 @@ with plots.axes(width=plots.NARROW, height=3.2) as (figure, axis):
     for place, label, levels, color in ((-0.07, "NF4", NF4, plots.ACCENT), (-0.19, "int4", torch.arange(-7, 8) / 7, "#D55E00")):
         axis.plot(levels, [place * top] * len(levels), "|", color=color, markersize=14, markeredgewidth=2)
         axis.text(1.05, place * top, label, color=color, va="center")
-    axis.set(xlabel="weight / absmax of its block of 64", ylabel="how many")
+    axis.set(xlabel="weight / absmax of its block of 64", ylabel="how many", yticks=[tick for tick in axis.get_yticks() if 0 <= tick <= top])
     alt = "Histogram of weights divided by their block's absmax. Below it the levels: NF4's are dense around zero, int4's evenly spaced."
     picture = plots.Picture(figure, alt)
 picture.save(run.figures / "levels.png")
