@@ -536,8 +536,8 @@ assert models.fingerprint(base.model) == untouched
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Compare the last row with the one above it: this part of the weights costs loss on top of all the layers. How much differs from model to model. A word's
-# row of the embedding is all that the layers are told of that word, and each logit is one row of the head.
+# Compare the last row with the one above it. In a pretrained model this part of the weights costs loss on top of all the layers; how much differs from
+# model to model. A word's row of the embedding is all that the layers are told of that word, and each logit is one row of the head.
 #
 # **Symptom:** a quantized model is worse than expected before any training, and its layers look fine one by one. Then list which modules are quantized, as
 # we did above, and look for the embedding and the head.
@@ -787,10 +787,11 @@ assert models.fingerprint(peft_model) == before
 pd.Series(losses, name="loss").round(3).to_frame()
 
 # %% [markdown]
-# Almost every sum falls back to the level that it came from. What changes is mostly the absmax of each block, by the update of one weight, and that moves
-# the whole block: noise in place of what was learnt.
+# Where the update is small beside the grid, almost every sum falls back to the level that it came from. What changes is mostly the absmax of each block,
+# by the update of one weight, and that moves the whole block: noise in place of what was learnt. (A tiny random model with a high learning rate may keep
+# more.)
 #
-# **Symptom:** no error, and the merged model answers much as the untrained one does. So one keeps the adapter beside its 4-bit base, or merges into a base
+# **Symptom:** no error, and the merged model's loss is near that of the untrained one. So one keeps the adapter beside its 4-bit base, or merges into a base
 # in 16 bits and tests that model again.
 #
 # ## NF4 or int8
