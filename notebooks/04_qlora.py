@@ -13,10 +13,10 @@
 #
 # | | |
 # |---|---|
-# | **You will** | round real weights to 4 bits by hand in two ways, confirm one with bitsandbytes, quantize the whole base, train an adapter on it, and test it |
-# | **You will learn** | why NF4 has its 16 levels, what its constants cost, what quantization alone does to a model, and when QLoRA is worth it |
+# | **You will** | round real weights to 4 bits in two ways of your own, confirm one with bitsandbytes, quantize the whole base, train an adapter on it, test it, and break three things on purpose |
+# | **You will learn** | why NF4 has its 16 levels, what its constants cost, which parts should keep their precision, what quantization alone does to a model, and when QLoRA is worth it |
 # | **You need** | notebook 3, or an idea of what a LoRA adapter is |
-# | **Time** | about 4 minutes with the default recipe on 2 CPU cores without GPU |
+# | **Time** | about 4 minutes of computing with the default recipe on 2 CPU cores without GPU; an hour or more with the six exercises |
 #
 # ## The idea
 #
@@ -28,11 +28,12 @@
 #
 # `y = unpacked(W) x + (alpha / r) B A x`
 #
-# `W` is unpacked for each product. It gets no update, but gradients flow *through* it, to the adapters of the layers before. To store a number in fewer
-# bits, with fewer possible values, is called **quantization**.
+# `W` is unpacked for each product. It gets no update. To store a number in fewer bits, with fewer possible values, is called **quantization**.
 #
 # A recipe may also store the base in 8 bits (`quantization: int8`). The course then keeps the name `qlora` for the method, though the paper's is the
 # 4-bit one.
+#
+# The cell of an exercise ends with a check: it says *passed*, *almost* with a hint that grows, or *not attempted*. An exercise left open stops nothing.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -78,7 +79,12 @@ publish_to = None  # "owner/name": upload the result to the hub
 quantization_examples = 4  # validation documents on which the quantized bases are compared before training
 
 # %%
-from lab_utils import config, models, runs
+from dataclasses import asdict
+
+import pandas as pd
+import torch
+
+from lab_utils import check, comparison, config, generation, layers, memory, methods, metrics, models, plots, report, runs, significance, training
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -94,6 +100,30 @@ print(f"{settings.recipe.model.label}: {plain.parameters:,} parameters, {plain.p
 print(f"this recipe's base will be stored in {settings.quantization}; here it is not quantized yet")
 
 # %% [markdown]
+# ## Where we stand
+#
+# Two things go with us through all notebooks: our document, and the **ledger** of what each method has cost and scored. Here is the document, what the
+# methods before made of it, and the ledger so far. (What has not run here is not listed.)
+#
+# **Predict:** QLoRA is LoRA on a base in fewer bits. In which columns will its row differ from LoRA's, and in which direction?
+
+# %%
+story = corpus.test[0]
+
+
+def where_we_stand():
+    """What each finished method made of our document, and the ledger."""
+    finished = runs.read_all(run_dir)
+    for earlier in finished:
+        told = [p.prediction for p in earlier.predictions if p.id == story.id]
+        print(f"{plots.METHOD_NAMES[earlier.method]}:", *told, "\n")
+    return pd.DataFrame(comparison.ledger(finished) or [{"method": "nothing has run here yet"}]).set_index("method")
+
+
+print(story.document, "\n")
+where_we_stand()
+
+# %% [markdown]
 # ## What do weights look like?
 #
 # We take one linear layer from the middle of the model, before any quantization. (We choose among the layers that can be cut into whole blocks, since
@@ -103,19 +133,17 @@ print(f"this recipe's base will be stored in {settings.quantization}; here it is
 # of the mean and 95% within two.
 
 # %%
-import torch
-
-from lab_utils import plots
-
 linears = [(name, module) for name, module in plain.model.named_modules() if isinstance(module, torch.nn.Linear)]
-linears = [(name, m) for name, m in linears if m.in_features % 64 == 0 and m.weight.numel() % 1024 == 0]
-name, layer = linears[len(linears) // 2]
-weights = layer.weight.detach().float()
+whole_blocks = [(name, m) for name, m in linears if m.in_features % 64 == 0 and m.weight.numel() % 1024 == 0]
+name, layer = whole_blocks[len(whole_blocks) // 2]
+weights = layer.weight.detach().float().cpu()
 apart = ((weights - weights.mean()) / weights.std()).abs()
 print(f"{name}: {weights.shape[0]} x {weights.shape[1]} weights, the largest is {apart.max():.1f} standard deviations from the mean")
 print(f"within one standard deviation: {(apart < 1).float().mean():.0%}, within two: {(apart < 2).float().mean():.0%}")
-with plots.axes(height=2.6) as (figure, axis):
-    axis.hist(weights.flatten().cpu().numpy(), bins=100, color=plots.ACCENT)
+
+# %%
+with plots.axes(width=plots.NARROW, height=2.6) as (figure, axis):
+    axis.hist(weights.flatten().numpy(), bins=100, color=plots.ACCENT)
     axis.set(xlabel="weight", ylabel="how many")
     picture = plots.Picture(figure, f"Histogram of the weights of {name}: one peak at zero, falling off on both sides.")
 picture.save(run.figures / "weights.png")
@@ -126,37 +154,74 @@ picture.save(run.figures / "weights.png")
 #
 # ## 4 bits are 16 levels
 #
-# The plain way is **int4**: divide by the largest absolute value (**absmax**), so that all weights lie between -1 and 1; multiply by 7; round to a
-# whole number; to get the weight back, do the reverse. The codes -7 to 7 are 15 levels at equal distances. Zero is one of them; the 16th code is not
-# used.
+# The plain way is **int4**. Divide by the largest absolute value (**absmax**), so that all weights lie between -1 and 1. Multiply by 7. Round to the
+# nearest whole number: that is the **code**, and all that is stored besides the absmax. To get the weight back, do the reverse. The codes -7 to 7 are 15
+# levels at equal distances. Zero is one of them; the 16th code is not used.
 #
 # One absmax may serve the whole layer, or only a **block** of neighbouring weights.
 #
-# **Predict:** which block size gives the smallest error, and why?
-
+# ### Exercise 4.1 (build): Round blocks of weights to int4
+#
+# Write `int4(rows)`. `rows` is a float32 tensor of shape (n, size), and each row is one block. Return what int4 leaves of it: the weights after rounding,
+# in the same shape. A block of zeros comes back as zeros.
+#
+# **Predict:** one absmax for the whole layer, for 1,024 weights, for 64: which gives the smallest error, and why?
 
 # %%
-def blocks(weights, size):
-    """The weights in rows of `size`, and the absmax of each row."""
-    rows = weights.reshape(-1, size)
-    return rows, rows.abs().amax(1, keepdim=True)
+def int4(rows):
+    # BEGIN SOLUTION
+    absmax = rows.abs().amax(1, keepdim=True)
+    codes = (rows / absmax.clamp(min=1e-12) * 7).round()
+    return codes / 7 * absmax
+    # END SOLUTION
 
 
-def int4(weights, size=64):
-    rows, absmax = blocks(weights, size)
-    codes = (rows / absmax * 7).round()
-    return (codes / 7 * absmax).reshape(weights.shape)
+verdict = check.int4(int4)
+verdict
+
+# %%
+int4_of = verdict.best  # your function if it passed, the lab's otherwise
 
 
 def error(rounded):
-    return ((rounded - weights).norm() / weights.norm()).item()
+    """Norm of what rounding changed, as a share of the weights' norm."""
+    return ((rounded.to(weights) - weights).norm() / weights.norm()).item()
 
 
 for size in (weights.numel(), 1024, 64):
-    print(f"int4, one absmax for {size:>9,} weights: error {error(int4(weights, size)):.1%} of the weights' norm")
+    rounded = int4_of(weights.reshape(-1, size)).reshape(weights.shape)
+    print(f"int4, one absmax for {size:>9,} weights: error {error(rounded):.1%} of the weights' norm")
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, exercise 4.1 (10 minutes).** Look for one absmax for each row (`keepdim`) and for the two factors undone in the opposite order. Common
+# misunderstanding: that the codes are the result. What is stored and what is computed with are two things: codes and absmax are stored, the unpacked
+# weights are multiplied. Ask why the factor is 7 and not 8: 17 codes would need a fifth bit, or one end would be cut.
 
 # %% [markdown]
-# One far-out weight stretches the distance between levels for everybody in its block. In a small block it does less harm. QLoRA uses blocks of 64.
+# A larger block has a larger absmax, so its levels lie further apart for everybody. QLoRA uses blocks of 64.
+#
+# ### Break it: one far-out weight
+#
+# In a copy of our layer we make one weight 30 times as large as the largest. Then int4 again: one absmax for the layer, and blocks of 64. The error is that
+# of all *other* weights.
+#
+# **Predict:** in each of the four cases, which share of the other weights comes back as exactly zero?
+
+# %%
+planted, rows = weights.clone(), {}
+planted[0, 0] = 30 * weights.abs().max()
+for label, matrix in {"as it is": weights, "one far-out weight": planted}.items():
+    for size in (weights.numel(), 64):
+        others, rounded = matrix.flatten()[1:], int4_of(matrix.reshape(-1, size)).flatten()[1:]
+        lost = ((rounded - others).norm() / others.norm()).item()
+        rows[f"{label}, blocks of {size:,}"] = {"error of the others": f"{lost:.1%}", "zeros": f"{(rounded == 0).float().mean():.1%}"}
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# With one absmax, a single weight has silenced the layer: all others are zero. In blocks of 64 it silences its 63 neighbours, and nobody else notices.
+#
+# **Symptom:** no error, no NaN. The layer's weights are mostly zeros, and the model's answers turn to noise as soon as this layer is quantized, though
+# every other layer is fine. When a quantized model fails, count the zeros of each layer.
 #
 # ## Better levels: NF4
 #
@@ -166,7 +231,7 @@ for size in (weights.numel(), 1024, 64):
 #
 # The outermost quantile cannot be at 100%, for that is infinity. The authors' code stops at 96.77%, the average of `1 - 1/32` and `1 - 1/30`.
 #
-# **Predict:** where are the levels closest together? Will ours agree with the table printed in the paper?
+# **Predict:** where are the levels closest together? Will they agree with the table that the paper prints?
 
 # %%
 from statistics import NormalDist
@@ -179,23 +244,28 @@ def quantiles(count):
 
 
 made = torch.tensor(sorted([-q for q in quantiles(7)] + [0.0] + quantiles(8)))
+made /= made.max()
+print(made.numpy().round(3))
+
+# %%
 NF4 = torch.tensor([  # as printed by Dettmers et al. 2023, appendix E
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-], device=weights.device)  # fmt: skip
-assert torch.allclose(made / made.max(), NF4.cpu(), atol=1e-6)
-print("our quantiles agree with the table:", (made / made.max()).numpy().round(3))
+])  # fmt: skip
+print(f"largest difference between our quantiles and the table: {(made - NF4).abs().max():.1e}")
+assert torch.allclose(made, NF4, atol=1e-6)
 
 # %%
-rows, absmax = blocks(weights, 64)
-with plots.axes(height=3) as (figure, axis):
-    axis.hist((rows / absmax).flatten().cpu().numpy(), bins=101, color=plots.QUIET, alpha=0.6)
+scaled = weights.reshape(-1, 64)
+scaled = (scaled / scaled.abs().amax(1, keepdim=True).clamp(min=1e-12)).flatten()
+with plots.axes(width=plots.NARROW, height=3.2) as (figure, axis):
+    axis.hist(scaled.numpy(), bins=101, color=plots.QUIET, alpha=0.6)
     top = axis.get_ylim()[1]
-    axis.plot(NF4.tolist(), [-0.06 * top] * 16, "|", color=plots.ACCENT, markersize=14, markeredgewidth=2, label="NF4")
-    axis.plot(torch.arange(-7, 8) / 7, [-0.16 * top] * 15, "|", color="#D55E00", markersize=14, markeredgewidth=2, label="int4")
-    axis.set(xlabel="weight / absmax of its block of 64", ylabel="how many")
-    axis.legend(loc="upper left")
+    for place, label, levels, color in ((-0.07, "NF4", NF4, plots.ACCENT), (-0.19, "int4", torch.arange(-7, 8) / 7, "#D55E00")):
+        axis.plot(levels, [place * top] * len(levels), "|", color=color, markersize=14, markeredgewidth=2)
+        axis.text(1.05, place * top, label, color=color, va="center")
+    axis.set(xlabel="weight / absmax of its block of 64", ylabel="how many", yticks=[tick for tick in axis.get_yticks() if 0 <= tick <= top])
     alt = "Histogram of weights divided by their block's absmax. Below it the levels: NF4's are dense around zero, int4's evenly spaced."
     picture = plots.Picture(figure, alt)
 picture.save(run.figures / "levels.png")
@@ -203,24 +273,51 @@ picture.save(run.figures / "levels.png")
 # %% [markdown]
 # The bars at -1 and 1 are no accident: every block holds one weight that *is* the absmax. It is stored without error.
 #
-# ## NF4 by hand
+# ### Exercise 4.2 (build): Find the codes of a block
 #
-# Divide by the block's absmax, take the nearest level, multiply by the absmax again. The nearest level changes half-way between two levels, so we
-# look up between which half-way points a weight lies.
+# A **code** is now the place of a level in the table, 0 to 15. Write `nf4_block(rows, levels)`. `rows` has the shape (n, size), one block in each row;
+# `levels` are 16 numbers from -1 to 1 in ascending order. Return two tensors: `codes`, whole numbers in the shape of `rows`, and `absmax`, one for each
+# row. The code of a weight is that of the level nearest to it, after division by the absmax of its block.
+#
+# **Predict:** the code of a weight that is zero, and that of the largest weight of a block, if it is negative.
+
+# %%
+def nf4_block(rows, levels):
+    # BEGIN SOLUTION
+    absmax = rows.abs().amax(1, keepdim=True)
+    half_way = (levels[1:] + levels[:-1]) / 2  # where the nearest level changes
+    codes = torch.bucketize(rows / absmax.clamp(min=1e-12), half_way)
+    return codes, absmax
+    # END SOLUTION
+
+
+verdict = check.nf4_block(nf4_block)
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, exercise 4.2 (15 minutes).** Look for the nearest level rather than the one below: `searchsorted` on the levels themselves is the usual
+# slip, and nothing but a larger error shows it. Common misunderstanding: that a code is a number to compute with. It is an index; 12 is not twice 6. Ask
+# what a solution with all distances costs in memory (16 numbers for each weight) and what half-way points save.
+
+# %% [markdown]
+# Zero has the code 7, the far end on the negative side 0. To unpack, look the codes up in the table and multiply by the absmax. Now we can compare sets
+# of levels on our layer.
 #
 # **Predict:** which error is smallest at the same 4 bits: int4's, that of 16 evenly spaced levels, or NF4's?
 
-
 # %%
-def nearest(weights, levels, size=64):
-    rows, absmax = blocks(weights, size)
-    codes = torch.bucketize(rows / absmax, (levels[1:] + levels[:-1]) / 2)
-    return (levels[codes] * absmax).reshape(weights.shape)
+codes_of = verdict.best
 
 
-even = torch.linspace(-1, 1, 16, device=weights.device)
-print(f"int4: {error(int4(weights)):.2%}   16 even levels: {error(nearest(weights, even)):.2%}   NF4: {error(nearest(weights, NF4)):.2%}")
-print(f"NF4 changed {(nearest(weights, NF4) != weights).float().mean():.0%} of the weights.")
+def nearest(levels, size=64):
+    """What is left of our layer's weights when each takes the nearest of these levels in its block."""
+    codes, absmax = codes_of(weights.reshape(-1, size), levels)
+    return (levels[codes.long()] * absmax.reshape(-1, 1)).reshape(weights.shape)
+
+
+ours, even = nearest(NF4), torch.linspace(-1, 1, 16)
+print(f"int4: {error(int4_of(weights.reshape(-1, 64)).reshape(weights.shape)):.2%}   16 even levels: {error(nearest(even)):.2%}   NF4: {error(ours):.2%}")
+print(f"NF4 changed {(ours != weights).float().mean():.0%} of the weights.")
 
 # %% [markdown]
 # All three store 4 bits a weight. int4 leaves one code unused; even levels use it, but have no exact zero. The rest of the gap is the place of the
@@ -232,29 +329,89 @@ print(f"NF4 changed {(nearest(weights, NF4) != weights).float().mean():.0%} of t
 #
 # **bitsandbytes** packs two 4-bit codes into each byte and keeps one float32 absmax for each block.
 #
-# **Predict:** which share of its unpacked weights is equal to ours?
+# **Predict:** which share of its codes is equal to ours?
 
 # %%
 from bitsandbytes import functional as bnb
 
-ours = nearest(weights, NF4)
 packed, state = bnb.quantize_4bit(weights, blocksize=64, quant_type="nf4")
-theirs = bnb.dequantize_4bit(packed, state)
-same = torch.isclose(theirs, ours, rtol=1e-5, atol=0).float().mean().item()
-print(f"{same:.3%} are equal; the largest difference is {(theirs - ours).abs().max():.1e}")
+codes, absmax = codes_of(weights.reshape(-1, 64), NF4)
+theirs = torch.stack([packed >> 4, packed & 15], -1).reshape(codes.shape)  # the first code is in the upper half of the byte
+same = (theirs == codes).float().mean().item()
+print(f"{same:.3%} of the codes are equal; the largest difference of an absmax is {(state.absmax - absmax.flatten()).abs().max():.1e}")
 print(f"{weights.numel():,} weights: {packed.numel():,} bytes of codes, {state.absmax.numel():,} constants")
 assert same > 0.999  # a weight half-way between two levels may go either way where the last digit of the quotient differs
 
 # %% [markdown]
-# Same levels, same rounding.
-#
+# Same levels, same rounding. From here on the library does the work.
+
+# %%
+def stored(matrix, size=64, double=False):
+    """What NF4 leaves of a matrix, in its own format; `double`: the constants are rounded too."""
+    flat = matrix.flatten()  # on a CPU, bitsandbytes 0.50 unpacks wrongly where a block crosses the end of a row
+    packed, state = bnb.quantize_4bit(flat, blocksize=size, compress_statistics=double, quant_type="nf4")
+    return bnb.dequantize_4bit(packed, state).reshape(matrix.shape)
+
+
+print(f"largest difference from our own: {(stored(weights) - ours).abs().max():.1e}")
+
+# %% [markdown]
 # ## What do the constants cost?
 #
-# One float32 constant for 64 weights is 32 / 64 = **0.5 bits a weight**. So 4 bits are really 4.5.
+# Each block also stores its absmax, a float32 of 32 bits. So 4 bits are really more than 4.
 #
-# **Double quantization** rounds the constants too: 8 bits each, in blocks of 256 that share one float32. That is 8 / 64 + 32 / (64 x 256) = **0.127
-# bits**. A weight now costs 4.127 bits, or **0.516 bytes**. For 7 billion weights the saving is about 0.33 GB.
+# **Double quantization** rounds these constants too: to 8 bits each, in blocks of 256 constants that share one float32.
 #
+# ### Exercise 4.3 (build): Count the bits of a weight
+#
+# Write `bits_per_weight(block, constant_bits, second_block=None)`: how many bits a weight costs in all. `block` weights share a constant of
+# `constant_bits` bits. If `second_block` is given, that many constants share a float32. QLoRA without double quantization is `(64, 32)`, and with it
+# `(64, 8, 256)`.
+#
+# **Predict:** how many bits does double quantization save for each weight?
+
+# %%
+def bits_per_weight(block, constant_bits, second_block=None):
+    # BEGIN SOLUTION
+    bits = 4 + constant_bits / block
+    return bits if second_block is None else bits + 32 / (block * second_block)
+    # END SOLUTION
+
+
+verdict = check.bits_per_weight(bits_per_weight)
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, exercise 4.3 (5 minutes).** Look for the second constant shared by `block * second_block` weights. Common misunderstanding: that double
+# quantization rounds the weights twice. It rounds the constants. The saving, 0.37 bits, looks small: ask for it as a share of the base's memory (8%).
+
+# %% [markdown]
+# Small blocks round better and have more constants. Here are bits against error, on our layer.
+#
+# **Predict:** does double quantization, which makes every constant a little wrong, raise the error?
+
+# %%
+bits, rows = verdict.best, {}
+for size, double in ((64, False), (32, True), (64, True), (256, True), (1024, True)):
+    cost = bits(size, 8, 256) if double else bits(size, 32)
+    label = f"blocks of {size:,}{', double quantization' if double else ''}"
+    rows[label] = {"bits a weight": f"{cost:.3f}", "bytes": f"{cost / 8:.3f}", "error": f"{error(stored(weights, size, double)):.2%}"}
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# ### Exercise 4.4 (recall): A large base
+#
+# How many GB do 7 billion weights take in NF4, in blocks of 64, with double quantization? A GB is 10<sup>9</sup> bytes. Guess first, then calculate: `bits` is
+# the function of the last exercise.
+
+# %%
+# BEGIN SOLUTION
+large_base = 7e9 * bits(64, 8, 256) / 8 / 1e9
+# END SOLUTION
+
+check.base_gb(large_base)
+
+# %% [markdown]
 # ## The whole base in few bits
 #
 # `models.load` follows the recipe: `nf4`, with double quantization, or `int8`. Only the matrices of linear layers are quantized. Embeddings, norms,
@@ -267,7 +424,6 @@ assert same > 0.999  # a weight half-way between two levels may go either way wh
 from collections import Counter
 
 import bitsandbytes
-import pandas as pd
 
 base = models.load(settings)
 counts, seen = Counter(), set()
@@ -283,14 +439,12 @@ print(f"this recipe's base is stored in {settings.quantization}")
 pd.DataFrame({"parameters": counts, "share": {kind: f"{n / base.parameters:.1%}" for kind, n in counts.items()}})
 
 # %% [markdown]
-# From these counts the memory follows by arithmetic: 4 bytes a weight in float32, 2 in bfloat16, 1 in int8, 0.516 in NF4. What is not quantized is
-# counted in bfloat16 here.
+# From these counts the memory follows by arithmetic: 4 bytes a weight in float32, 2 in bfloat16, 1 in int8, and in NF4 the bytes of the table above. What
+# is not quantized is counted in bfloat16 here.
 #
 # **Predict:** is NF4 an eighth of float32?
 
 # %%
-from lab_utils import memory
-
 quantized = counts["quantized"]
 rows = {}
 for label, kept in {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "nf4": "bfloat16"}.items():
@@ -312,8 +466,6 @@ plots.stacked(rows).save(run.figures / "base_in_bits.png")
 # **Predict:** who loses how much? Which instrument will notice it first?
 
 # %%
-from lab_utils import generation, metrics, significance, training
-
 trial = corpus.validation[:quantization_examples]
 
 
@@ -340,7 +492,119 @@ pd.DataFrame(table).T
 # probability of every token and notices smaller changes. What rounding costs here need not be lost: the adapter is trained on the rounded base and can
 # make up for it.
 #
-# ## A silent failure
+# ### Break it: the embedding and the head in 4 bits too
+#
+# The part that was kept takes many of the bytes. So why keep it? We store it in NF4 as well, for a moment, and put the old weights back.
+#
+# The error is that of the logits against the unquantized base, over the last words of one answer, as a share of their norm. Each position's mean is
+# subtracted first, since the softmax does not see it.
+#
+# **Predict:** most of the weights are already in few bits. Will the rest, in 4 bits, add less error than they did, as much, or more?
+
+# %%
+example = plain.collator([plain.encoder(trial[0])])
+last = {"logits_to_keep": 32} if plain.family == "causal" else {}  # the other positions are not needed
+
+
+def logits(base):
+    inputs = {key: value.to(base.model.device) for key, value in example.items() if key != "labels"}
+    with torch.no_grad(), base.precision.autocast(base.model.device.type):
+        found = base.model(**inputs, **last).logits.float()
+    return found - found.mean(-1, keepdim=True)
+
+
+def damage(base):
+    change = (logits(base) - exact).norm() / exact.norm()
+    return {"error of the logits": f"{change.item():.1%}", "loss": f"{training.validation_loss(base.model, base, trial[:2]):.3f}"}
+
+
+exact = logits(plain)
+
+# %%
+ends = {id(base.model.get_input_embeddings().weight), id(base.model.get_output_embeddings().weight)}  # they may be one
+kept = {module: module.weight for module in base.model.modules() if id(getattr(module, "weight", None)) in ends}
+rows = {"not quantized": damage(plain), f"layers in {settings.quantization}": damage(base)}
+untouched = models.fingerprint(base.model)
+try:
+    for module, weight in kept.items():
+        module.weight = torch.nn.Parameter(stored(weight.detach()), requires_grad=False)
+    rows["embedding and head in nf4 too"] = damage(base)
+finally:
+    for module, weight in kept.items():
+        module.weight = weight
+assert models.fingerprint(base.model) == untouched
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# Compare the last row with the one above it. In a pretrained model this part of the weights costs loss on top of all the layers; how much differs from
+# model to model. A word's row of the embedding is all that the layers are told of that word, and each logit is one row of the head.
+#
+# **Symptom:** a quantized model is worse than expected before any training, and its layers look fine one by one. Then list which modules are quantized, as
+# we did above, and look for the embedding and the head.
+#
+# ### Exercise 4.5 (explore): Which layer would you keep?
+#
+# Suppose that one more layer may stay in 16 bits. Which one? We take the layers of one transformer block in the middle of the model, and what flows into
+# each of them while two documents are read. `matrices[name]` is a pair: `W`, the weights of the first 512 outputs (n_out, n_in), and `X`, the inputs
+# (tokens, n_in).
+
+# %%
+block = ".".join(name.split(".")[:3]) + "."
+inside = {n: m for n, m in linears if n.startswith(block)}
+inputs = {}
+hooks = [m.register_forward_pre_hook(lambda m, given, n=n: inputs.update({n: given[0].detach()})) for n, m in inside.items()]
+training.validation_loss(plain.model, plain, trial[:2])
+for hook in hooks:
+    hook.remove()
+matrices = {n: (m.weight.detach()[:512].float().cpu(), inputs[n].flatten(0, -2).float().cpu()) for n, m in inside.items() if n in inputs}
+pd.DataFrame({n: {"weights": tuple(W.shape), "inputs": tuple(X.shape)} for n, (W, X) in matrices.items()}).T
+
+# %% [markdown]
+# A layer computes `X @ W.T`. Find the layer whose output changes most, as a share of the output's norm, when `stored(W)` takes the place of `W`. Then compare
+# with the error of the weights alone.
+#
+# - `harm`: for each name, that share;
+# - `most_harmed`: the name of the layer with the largest.
+#
+# **Predict:** all matrices are rounded by the same rule. Will their outputs suffer alike?
+
+# %%
+# BEGIN SOLUTION
+harm = {n: ((X @ (stored(W) - W).T).norm() / (X @ W.T).norm()).item() for n, (W, X) in matrices.items()}
+most_harmed = max(harm, key=harm.get)
+# END SOLUTION
+
+check.what_to_keep(most_harmed, layers=matrices)
+
+# %% tags=["solution"]
+rows = {n: {"weights": ((stored(W) - W).norm() / W.norm()).item(), "outputs": harm[n]} for n, (W, X) in matrices.items()}
+pd.DataFrame(rows).T.map("{:.1%}".format)
+
+# %% [markdown] tags=["instructor"]
+# **Instructor, exercise 4.5 (15 minutes).** Look for a comparison that uses the inputs. Common misunderstanding: that the layer with the largest error of
+# its weights must suffer most. Inputs are far from equal in all directions, so an error counts where inputs are large. Ask what is still missing: a share
+# of one output says nothing about how later layers use it. The loss with one kind of layer kept would; it costs a pass over documents for each kind.
+
+# %% [markdown]
+# The error of the weights is nearly the same everywhere: one rule, one kind of bell. The errors of the outputs differ, since they depend on the inputs
+# too. Methods such as GPTQ (Frantar et al. 2022) and AWQ (Lin et al. 2023) look at inputs for this reason. NF4 does not: it needs no data at all.
+#
+# ## What gets a gradient?
+#
+# ### Exercise 4.6 (recall): Forward, backward
+#
+# In a layer `y = unpacked(W) x + (alpha / r) B A x` in the middle of the model, for which of these does the backward pass of QLoRA compute a gradient?
+# (a) the codes of `W`, (b) their absmax constants, (c) `A`, (d) `B`, (e) the input `x`. Give the letters in one string.
+
+# %%
+# BEGIN SOLUTION
+with_gradient = "cde"
+# END SOLUTION
+
+check.qlora_gradients(with_gradient)
+
+# %% [markdown]
+# ### A silent failure
 #
 # Some CPUs have instructions for bfloat16 (AVX512-BF16). On these, bitsandbytes repacks a 4-bit layer at its first evaluation pass, for faster
 # answers. The repacked form has no backward pass. Training then goes on, without an error, with gradients missing.
@@ -366,7 +630,7 @@ def input_gradient(repacking=None):
         layer.train()(x).sum().backward()
     return x.grad, matrix.sum(0, keepdim=True)
 
-
+# %%
 as_it_comes, (gradient, expected) = input_gradient()[0], input_gradient(repacking=False)
 print("as it comes:   ", "no gradient at all" if as_it_comes is None else "there is a gradient")
 print("repacking off: ", f"largest error {(gradient - expected).abs().max():.1e}")
@@ -384,7 +648,7 @@ assert torch.allclose(gradient, expected, atol=1e-4)
 # lower will the peak memory be?
 
 # %%
-story, plan = corpus.test[0], settings.training
+plan = settings.training
 untrained = generation.summarize(base.model, base, [story]).predictions[0].prediction
 peft_model = models.attach_lora(base)
 before = models.fingerprint(peft_model)
@@ -394,9 +658,7 @@ print(f"trainable: {models.trainable_parameters(peft_model):,} parameters in {ad
 print("fingerprint of the quantized base:", before)
 
 # %%
-from lab_utils import methods
-
-plain = loaded = linears = layer = None  # the unquantized base leaves the memory
+plain = loaded = linears = whole_blocks = layer = inside = matrices = inputs = m = None  # the unquantized base leaves the memory
 with memory.Peak() as held:  # and this is what stays
     pass
 run.add(data=corpus.describe(), model=base.describe())
@@ -405,8 +667,6 @@ print("fingerprint after training:", models.fingerprint(peft_model))
 assert models.fingerprint(peft_model) == before
 
 # %%
-from lab_utils import report
-
 recorded = [m for m in ("full", "lora", "qlora") if m == "qlora" or runs.status_of(run_dir, m) == "finished"]
 speeds = {m: (history.describe() if m == "qlora" else runs.read(run_dir, m).record["training"]) for m in recorded}
 for m, facts in speeds.items():
@@ -430,8 +690,6 @@ plots.losses(curves).save(run.figures / "losses.png")
 # whole base be quantized.
 
 # %%
-from dataclasses import asdict
-
 rows = {}
 for billions in (1.1, 7, 11):
     n = round(billions * 1e9)
@@ -457,8 +715,6 @@ print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %%
-from lab_utils import comparison
-
 mine = runs.read(run_dir, "qlora")
 others = [r for r in runs.read_all(run_dir) if r.method in ("zero_shot", "lora") and not runs.unlike([r, mine])]
 for difference in comparison.differences(comparison.lines([*others, mine])):
@@ -488,6 +744,56 @@ for label, network, its_base in [(f"on its own base ({settings.quantization})", 
 # It works on both, because the two bases are close. But these are two models, with two losses and sometimes two answers. Which base an adapter was
 # tested on belongs in every report. `methods.restore` loads the quantized base again.
 #
+# ### Break it: merge into 4 bits
+#
+# In notebook 3 we merged an adapter into its base: `W + (alpha / r) B A`. Here `W` lies on a grid of 16 levels, and the sum must be rounded to that grid
+# again. We look at one adapted layer.
+#
+# **Predict:** the update is much smaller than the distance between two levels. Which share of the weights gets another code? How much of the update
+# arrives?
+
+# %%
+from peft.utils.integrations import dequantize_module_weight
+
+whole = moved = None
+adapted = [n for n, module in peft_model.named_modules() if hasattr(module, "lora_A")]
+middle = peft_model.get_submodule(adapted[len(adapted) // 2])
+on_grid = stored(dequantize_module_weight(middle.base_layer).detach().float())
+update = middle.get_delta_weight("default").detach().float()
+arrived = stored(on_grid + update) - on_grid
+(codes, _), (new_codes, _) = (codes_of(matrix.cpu().reshape(-1, 64), NF4) for matrix in (on_grid, on_grid + update))
+print(f"The update is {update.norm() / on_grid.norm():.1%} of the weights, by norm.")
+print(f"{(codes != new_codes).float().mean():.1%} of the weights got another code.")
+print(f"What arrived differs from the update by {(arrived - update).norm() / update.norm():.0%} of it.")
+
+# %% [markdown]
+# And the whole model? `layers.merged` puts merged 16-bit copies in the place of the adapted layers, for as long as we ask. We measure the loss, round these
+# copies to NF4, and measure again. The base itself is not touched.
+#
+# **Predict:** order four losses: no adapter, adapter beside the base, merged in 16 bits, merged and rounded to NF4.
+
+# %%
+few, losses = trial[:2], {}
+losses["adapter beside the base"] = training.validation_loss(peft_model, base, few)
+with peft_model.disable_adapter():
+    losses["no adapter"] = training.validation_loss(peft_model, base, few)
+with layers.merged(peft_model, base.precision):
+    losses[f"merged, in {base.precision.name}"] = training.validation_loss(peft_model, base, few)
+    copies = [module for n in adapted if isinstance(module := peft_model.get_submodule(n), torch.nn.Linear)]
+    for module in copies:
+        module.weight = torch.nn.Parameter(stored(module.weight.detach()), requires_grad=False)
+    losses[f"merged, then NF4 ({len(copies)} of {len(adapted)} layers)"] = training.validation_loss(peft_model, base, few)
+assert models.fingerprint(peft_model) == before
+pd.Series(losses, name="loss").round(3).to_frame()
+
+# %% [markdown]
+# Where the update is small beside the grid, almost every sum falls back to the level that it came from. What changes is mostly the absmax of each block,
+# by the update of one weight, and that moves the whole block: noise in place of what was learnt. (A tiny random model with a high learning rate may keep
+# more.)
+#
+# **Symptom:** no error, and the merged model's loss is near that of the untrained one. So one keeps the adapter beside its 4-bit base, or merges into a base
+# in 16 bits and tests that model again.
+#
 # ## NF4 or int8
 #
 # LLM.int8() (Dettmers et al. 2022, "LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale") stores weights in 8 bits. A recipe chooses with
@@ -503,10 +809,12 @@ for label, network, its_base in [(f"on its own base ({settings.quantization})", 
 # Outliers are why int8 needs that care: in models of about 7 billion parameters and more, a few features of the input become far larger than the
 # rest, and rounding them with the others ruins the answers.
 #
-# Last, what every method has cost and scored so far. **Predict:** the size of QLoRA's checkpoint.
+# ## Where we stand now
+#
+# Our document and the ledger once more, with QLoRA's row. **Predict:** the size of QLoRA's checkpoint, and how its answer differs from LoRA's.
 
 # %%
-pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
+where_we_stand()
 
 # %% [markdown]
 # Only the adapter is saved, in float32: 4 bytes for each trainable parameter. The quantized base is made again from the published weights whenever it
@@ -525,31 +833,58 @@ pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
 # **Predict:** which of your facts will the summary keep? Which will it get wrong?
 
 # %%
-from lab_utils.data import Example
-
 mine = """
 Ana: Are you still coming on Saturday?
 Ben: Yes, but the early train is sold out. I arrive at two.
 Ana: Then we'll have a late lunch. Shall I make the soup you liked?
 Ben: Please! I'll bring bread and something sweet.
 """
-print(generation.summarize(peft_model, base, [Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
+print(generation.summarize(peft_model, base, [corpora.Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
+
+# %% [markdown] tags=["solution"]
+# ### Answers to the questions at the end
+#
+# <details><summary>Show the answers</summary>
+#
+# 1. The matrices of the linear layers are in 4 bits. The embedding, the norms, the biases and the head keep 16 (or 32) bits. The adapter is in float32, and
+#    so are its gradients and moments.
+# 2. Little would be left of it. Quantiles of the normal distribution put many levels near zero; weights spread evenly need them just as much at the
+#    ends. Levels at equal distances would then be best.
+# 3. `4 + 32/32 = 5` bits without double quantization, and `4 + 8/32 + 32/(32 * 256)`, about 4.25, with it.
+# 4. The adapters of the layers before can only learn from an error that is passed back to them, and the way back leads through `W`: the gradient of the
+#    input is `W` transposed times the gradient of the output.
+# 5. The part that is not quantized (the embedding above all) is a large share of a small model, and activations, the libraries and the program do not shrink
+#    at all.
+# 6. Neither, if both say which base they tested. The adapter was trained on the rounded weights; the 16-bit base is another model, close to it. And the sum
+#    is rounded to 16 bits. A score belongs to a base, a precision and an adapter. Who merges should test the merged model.
+# 7. There is no rule. Larger models usually lose less from 4 bits than they gain from their size, but the task may not need the size. Measure both on
+#    validation with the same budget of memory or time, several seeds, paired over documents; look at the time for an answer too, and at what it costs to
+#    serve. State what was held equal.
+#
+# </details>
 
 # %% [markdown]
 # ## In this notebook we have
 #
-# - looked at real weights and rounded them to 16 levels by hand, as int4 and as NF4,
-# - made the NF4 levels from quantiles and confirmed our rounding with bitsandbytes,
+# - looked at real weights and rounded them to 16 levels, as int4 and as NF4,
+# - made the NF4 levels from quantiles and confirmed our codes with bitsandbytes,
 # - counted what is quantized and what is not, and what the constants cost,
 # - measured what quantization alone does to a model, and met a failure that says nothing,
-# - trained an adapter on the quantized base, tested it, and moved it to another base.
+# - broken three things: a layer with one far-out weight, a model with its head in 4 bits, an adapter merged into 4 bits,
+# - trained an adapter on the quantized base, tested it, moved it to another base, and added a row to the ledger.
 #
 # **Questions**
 #
-# 1. Blocks of 16 weights would round better than blocks of 64. What would their constants cost, without double quantization?
+# 1. Which parts of a model trained with QLoRA are stored in 4 bits, and which in more?
 # 2. NF4 assumes normally distributed weights. What would happen to its advantage if they were spread evenly?
-# 3. The quantized weights get no gradient. Why must the gradient still pass through them?
-# 4. Why does QLoRA save less on a small model than the factor from 16 to 4.127 bits suggests?
-# 5. A colleague merges a QLoRA adapter into the 16-bit base and gets another score than you. Is one of you wrong?
+# 3. Blocks of 32 weights round better than blocks of 64. How many bits does a weight cost then, with and without double quantization?
+# 4. The quantized weights get no gradient. Why must the gradient still pass through them?
+# 5. Why does QLoRA save less on a small model than the factor from 16 to about 4 bits suggests?
 #
-# **Next:** `05_evaluation` puts all methods side by side: what did each one really buy?
+# To discuss:
+#
+# 6. A colleague merges a QLoRA adapter into the 16-bit base and gets another score than you. Is one of you wrong?
+# 7. Your GPU can train a model of 3 billion parameters with LoRA in 16 bits, or one of 13 billion with QLoRA. Which would you take, and what would you
+#    measure before you decide?
+#
+# **Next:** `05_evaluation` puts all methods side by side, with our document among the others: what did each one really buy?

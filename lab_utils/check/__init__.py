@@ -17,6 +17,12 @@ from lab_utils.check.full import memory_gb as memory_gb
 from lab_utils.check.full import optimizer_steps as optimizer_steps
 from lab_utils.check.full import smallest_moving_rate as smallest_moving_rate
 from lab_utils.check.lora import lora_forward as lora_forward
+from lab_utils.check.qlora import base_gb as base_gb
+from lab_utils.check.qlora import bits_per_weight as bits_per_weight
+from lab_utils.check.qlora import int4 as int4
+from lab_utils.check.qlora import nf4_block as nf4_block
+from lab_utils.check.qlora import qlora_gradients as qlora_gradients
+from lab_utils.check.qlora import what_to_keep as what_to_keep
 from lab_utils.check.zero_shot import fool_rouge as fool_rouge
 from lab_utils.check.zero_shot import length_limit as length_limit
 from lab_utils.check.zero_shot import model_reads as model_reads

@@ -153,7 +153,7 @@ def number(answer: Any, name: str = "answer") -> float:
     """
     if answer is ...:
         raise NotAttempted
-    if isinstance(answer, bool) or isinstance(answer, str):
+    if isinstance(answer, bool | str):
         raise Almost(f"The {name} should be a number, and this is {_kind(answer)}.")
     try:
         return float(answer.item() if hasattr(answer, "item") else answer)
