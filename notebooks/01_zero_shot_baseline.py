@@ -20,6 +20,7 @@
 #
 # The course has five notebooks. This one sets the mark. Notebooks 2 to 4 try to beat it with full fine-tuning, LoRA and QLoRA. Notebook 5 asks what
 # each method really bought.
+# Beside the notebooks lie [GLOSSARY.md](GLOSSARY.md) for words, [TROUBLESHOOTING.md](TROUBLESHOOTING.md) for failures and [READING.md](READING.md) for sources.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -303,6 +304,15 @@ run.add(data=corpus.describe(), model=base.describe())
 scores = methods.evaluate(base.model, base, corpus, run)
 print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
+
+# %% [markdown]
+# Is that what one should expect here? The lab keeps the records behind its README. The 95% interval of a recorded mean is the **band** in which your
+# mean should lie, if you changed nothing.
+
+# %%
+from lab_utils import expected
+
+print(expected.sentence(run.record))
 
 # %% [markdown]
 # The same table as a picture, with lines to judge it by. Three of them copy: **lead-3** the beginning, **longest-3** the
