@@ -84,7 +84,8 @@ def sentence(record: dict, measure: str = "rouge1", folder: Path = RECORDED) -> 
         return f"{said}: nothing comparable was recorded for method {record['method']} of recipe '{record['recipe']}'."
     band, n = _bands(recorded)[measure], record["metrics"]["n"]
     if record["model"]["fingerprint"] != recorded["model"]["fingerprint"]:
-        return f"{said}: nothing comparable was recorded, since the recorded runs have another base model ({recorded['model']['name']})."
+        theirs, ours = (f"{each['model']['name']}, fingerprint {each['model']['fingerprint']}" for each in (recorded, record))
+        return f"{said}: nothing comparable was recorded, since the recorded runs have another base model ({theirs}; this one: {ours})."
     if record["data"]["fingerprint"] != recorded["data"]["fingerprint"]:
         theirs = f"{band.n} documents of {recorded['data']['name']}, {recorded['data']['source']}"
         if n < band.n and record["data"]["name"] == recorded["data"]["name"]:

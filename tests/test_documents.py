@@ -11,7 +11,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from lab_utils import bootstrap, cli, config, data, expected, models, plots, readme, runner, runs
+from lab_utils import bootstrap, cli, config, data, expected, methods, models, plots, readme, runner, runs
 
 NOTEBOOKS = bootstrap.ROOT / "notebooks"
 PAGES = {name: (NOTEBOOKS / f"{name}.md").read_text(encoding="utf-8") for name in ("GLOSSARY", "TROUBLESHOOTING", "READING")}
@@ -23,8 +23,9 @@ EACH_NOTEBOOK = pytest.mark.parametrize("notebook", SOURCES)
 
 @functools.cache
 def markdown(notebook):
-    """The markdown cells of a notebook."""
-    return [cell.source for cell in jupytext.read(SOURCES[notebook]).cells if cell.cell_type == "markdown"]
+    """The markdown cells that students get to read first: no answers, no notes for instructors."""
+    cells = jupytext.read(SOURCES[notebook]).cells
+    return [c.source for c in cells if c.cell_type == "markdown" and not {"solution", "instructor"} & set(c.metadata.get("tags", []))]
 
 
 def folded(text):
@@ -39,13 +40,16 @@ ENTRIES = ENTRY.findall(PAGES["GLOSSARY"])
 KNOWN = {folded(name) for _, term, also, *_ in ENTRIES for name in (term, *filter(None, also.split(", ")))}
 
 # A bold phrase in a notebook introduces a term, and stands in the glossary, unless it
-# - stands in a table, or is a heading of its own line such as **Questions**,
+# - stands in a table, or has a line to itself, such as **Questions**,
 # - ends with a colon, full stop or question mark and is no item of a list: a label, such as **Predict:**,
+# - is a single letter,
 # - is stressed, not introduced:
 STRESSED = {
-    "0.127 bits", "0.5 bits a weight", "0.516 bytes", "all", "copy", "hints", "late", "log", "next", "on the same document", "one",
-    "one and the same run directory", "predict", "python", "rate that is too high", "sign", "stop", "these trained models",
-    "16-bit copy",
+    "0.127 bits", "0.5 bits a weight", "0.516 bytes", "16-bit copy", "all", "and the end token after it", "both", "break",
+    "copy", "equally good", "exercises", "higher", "hints", "kind", "last", "late",
+    "left to generate with a decoder, right to train", "log", "more", "new", "next", "on the same document", "one",
+    "one and the same run directory", "predict", "python", "rate that is too high", "sign", "smallest", "stop", "symptom",
+    "symptoms", "these trained models", "unfair",
 }  # fmt: skip
 
 
@@ -56,7 +60,7 @@ def introduced(cell):
         alone = re.fullmatch(r"\*\*.+\*\*", cell[cell.rfind("\n", 0, found.start()) + 1 :].split("\n")[0])
         label = found[1].rstrip()[-1] in ":.?" and not line.startswith("- **")
         term = re.sub(r"^(a|an|the) |[:.,?]+$", "", folded(found[1]))
-        if not (line.startswith("|") or alone or label or term in STRESSED):
+        if not (line.startswith("|") or alone or label or len(term) == 1 or term in STRESSED):
             yield term
 
 
@@ -160,6 +164,10 @@ def test_a_command_of_the_page_parses_and_its_parameters_exist(command):
         parameters = runner.parse_assignments(values.get("P", "").split())
         assert parameters.keys() <= {name for notebook in runner.NOTEBOOKS for name in runner.parameters_of(notebook)}
         return
+    if len(words) == 1:  # only its name
+        with pytest.raises(SystemExit, match="0"):
+            cli.parser().parse_args([*words, "--help"])
+        return
     arguments = cli.parser().parse_args(words)
     parameters = runner.parse_assignments(getattr(arguments, "parameters", []))
     if getattr(arguments, "recipe", None):
@@ -171,9 +179,9 @@ def test_a_setting_that_the_page_writes_out_is_a_parameter(name):
     assert name.split("=")[0] in PARAMETERS | {"do_sample"}  # of transformers' generate
 
 
-@pytest.mark.parametrize("code", [*PYTHON, *(span for span in SPANS if re.match(r"[a-z_]+\.[A-Za-z]", span) and "lab" not in span)])
+@pytest.mark.parametrize("code", [*PYTHON, *(span for span in SPANS if re.match(r"[a-z_]+\.[A-Za-z]", span))])
 def test_what_the_page_calls_exists(code):
-    if "…" in code or re.search(r"\.(csv|json|html)\b", code) and "(" not in code:
+    if re.fullmatch(r"\w+\.(csv|json|html)", code):  # a file
         return
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -187,6 +195,25 @@ def test_what_the_page_calls_exists(code):
             for alias in node.names:
                 imported = importlib.import_module(node.module)
                 assert hasattr(imported, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """What a cell of notebook 03 finds there, with the smallest recipe."""
+    run_dir = tmp_path_factory.mktemp("trouble")
+    for method in ("zero_shot", "lora"):
+        methods.run(config.resolve("tiny-causal", method), run_dir)
+    settings = config.resolve("tiny-causal", "lora")
+    base = models.load(settings)
+    found = {"settings": settings, "run_dir": str(run_dir), "base": base, "corpus": data.load(settings.recipe.data)}
+    exec(PYTHON[0], found)
+    return found | {"peft_model": models.attach_lora(base)}
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=[code.splitlines()[-1][:50] for code in PYTHON])
+def test_the_lines_that_confirm_a_symptom_run(names, code, capsys):
+    exec(code, dict(names))
+    assert capsys.readouterr().out or code == PYTHON[0]
 
 
 def test_what_the_page_reads_from_a_record_is_there():
