@@ -18,9 +18,10 @@
 # | **You need** | Python and one trained model behind you; with the default recipe no GPU, no network, no token |
 # | **Time** | about 2 minutes with the default recipe on 2 CPU cores without GPU |
 #
+# Words are explained in [GLOSSARY.md](GLOSSARY.md), failures in [TROUBLESHOOTING.md](TROUBLESHOOTING.md), sources in [READING.md](READING.md).
+#
 # The course has five notebooks. This one sets the mark. Notebooks 2 to 4 try to beat it with full fine-tuning, LoRA and QLoRA. Notebook 5 asks what
 # each method really bought.
-# Beside the notebooks lie [GLOSSARY.md](GLOSSARY.md) for words, [TROUBLESHOOTING.md](TROUBLESHOOTING.md) for failures and [READING.md](READING.md) for sources.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
