@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 
 from lab_utils import environment, processes
@@ -86,6 +87,7 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
         recipe=recipe.name,
         assignment=os.environ.get("LAB_ASSIGNMENT"),
         seed=settings.seed,
+        date=date.today().isoformat(),
         config=config,
         environment={
             "python": platform.python_version(),

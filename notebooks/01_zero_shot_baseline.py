@@ -18,6 +18,8 @@
 # | **You need** | Python and one trained model behind you; with the default recipe no GPU, no network, no token |
 # | **Time** | an hour and a half with the exercises; the computer needs about 2 minutes of it with the default recipe on 2 CPU cores without GPU |
 #
+# Words are explained in [GLOSSARY.md](GLOSSARY.md), failures in [TROUBLESHOOTING.md](TROUBLESHOOTING.md), sources in [READING.md](READING.md).
+#
 # The course has five notebooks. This one sets the mark. Notebooks 2 to 4 try to beat it with full fine-tuning, LoRA and QLoRA. Notebook 5 asks what
 # each method really bought.
 #
@@ -575,6 +577,15 @@ run.add(data=corpus.describe(), model=base.describe())
 scores = methods.evaluate(base.model, base, corpus, run)
 print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
+
+# %% [markdown]
+# Is that what one should expect here? The lab keeps the records behind its README. The 95% interval of a recorded mean is the **band** in which your
+# mean should lie, if you changed nothing.
+
+# %%
+from lab_utils import expected
+
+print(expected.sentence(run.record))
 
 # %% [markdown]
 # The same table as a picture, with lines to judge it by. Three of them copy: **lead-3** the beginning, **longest-3** the

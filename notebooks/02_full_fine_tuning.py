@@ -726,6 +726,14 @@ print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %% [markdown]
+# Is that what one should expect here? As in notebook 1, the band is the 95% interval of a recorded mean.
+
+# %%
+from lab_utils import expected
+
+print(expected.sentence(run.record))
+
+# %% [markdown]
 # If the interval excludes 0, another draw of documents would hardly turn the result around. If it contains 0, we have not shown a difference; we have
 # not shown that there is none either. `predictions.jsonl` holds the summaries, and notebook 5 reads them again.
 #

@@ -408,6 +408,14 @@ for difference in [] if reasons else comparison.differences(comparison.lines(rec
 print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
+# %% [markdown]
+# Is that what one should expect here? As in notebook 1, the band is the 95% interval of a recorded mean.
+
+# %%
+from lab_utils import expected
+
+print(expected.sentence(run.record))
+
 # %%
 pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
 

@@ -714,6 +714,14 @@ print(f"before:    {untrained}\n\nafter:     {trained}\n\nreference: {story.refe
 print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
+# %% [markdown]
+# Is that what one should expect here? As in notebook 1, the band is the 95% interval of a recorded mean.
+
+# %%
+from lab_utils import expected
+
+print(expected.sentence(run.record))
+
 # %%
 mine = runs.read(run_dir, "qlora")
 others = [r for r in runs.read_all(run_dir) if r.method in ("zero_shot", "lora") and not runs.unlike([r, mine])]

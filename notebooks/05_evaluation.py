@@ -675,6 +675,12 @@ print("\nprotocol:", metrics.PROTOCOL)
 page = report.write(run_dir, corpus.test)
 print(f"Scores, pairs, costs and all summaries on one page that opens without a network: {page.name} in {run_dir}")
 
+# %%
+from lab_utils import expected
+
+for run in finished:  # each beside the 95% interval of the lab's own recorded run
+    print(f"{plots.METHOD_NAMES[run.method]}, {expected.sentence(run.record)}")
+
 # %% [markdown]
 # ## The story and the ledger, at the end
 #
