@@ -1,6 +1,7 @@
 # make run-all   installs if needed, runs the five notebooks offline, writes runs/<recipe>/report.html
 # make test      installs if needed, runs the tests
 # make bench     measures the lab against other scripts on this machine, in hours; make bench QUICK=1 in minutes
+# make editions  writes student, solution and instructor notebooks into editions/
 # The Python that makes the environment: the first of these that runs and is new enough, unless given.
 PYTHON ?=
 CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
@@ -14,11 +15,11 @@ ASSIGNMENT ?=
 P ?=
 OUT ?=
 
-.PHONY: help run-all test bench install notebooks readme lint clean
+.PHONY: help run-all test bench install notebooks editions readme lint clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -4
 
 run-all: $(VENV)/.installed
 	@$(BIN)/python -m lab_utils run $(if $(RECIPE),--recipe $(RECIPE)) $(if $(ASSIGNMENT),--assignment $(ASSIGNMENT)) \
@@ -45,6 +46,9 @@ readme: $(VENV)/.installed
 
 notebooks: $(VENV)/.installed
 	@$(BIN)/python -m lab_utils.notebooks
+
+editions: $(VENV)/.installed
+	@$(BIN)/python -m lab_utils assignment $(ASSIGNMENT) --out $(or $(OUT),editions) --edition all $(if $(FORCE),--force)
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check lab_utils tests

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_utils import __version__, config, processes
+from lab_utils import __version__, config, editions, processes
 from lab_utils.errors import DONE, FAILED, INTERRUPTED, STOPPED, WRONG_USE, LabError  # noqa: F401 - all exit codes
 
 
@@ -55,6 +55,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one parameter")
     made.add_argument("--out", metavar="DIR", help="the run directory (runs/<recipe>)")
     made.add_argument("--fresh", action="store_true", help="run again what is already finished")
+
+    made = command("assignment", assignment, "write the notebooks of an assignment, with its parameters in them")
+    made.add_argument("assignment", metavar="A", nargs="?", help="an assignment's name or YAML file (default: the default parameters)")
+    made.add_argument("--out", metavar="DIR", required=True, help="where they go")
+    made.add_argument(
+        "--edition", choices=[*editions.EDITIONS, "all"], default="student",
+        help="with gaps to fill (student, the default), solved, with notes for instructors, or all three in a folder each",
+    )  # fmt: skip
+    made.add_argument("--force", action="store_true", help="replace notebooks that were changed, too")
 
     made = command("train", train, "train and score one method without a notebook")
     made.add_argument("--recipe", metavar="R", required=True)
@@ -160,6 +169,13 @@ def run(arguments) -> None:
     folder = runner.run(arguments.recipe, arguments.assignment, only, parameters, arguments.out, arguments.fresh)
     if runner.choose(only)[-1].method is None:
         print_report(folder, parameters.get("data_dir"))
+
+
+def assignment(arguments) -> None:
+    from lab_utils import notebooks
+
+    for path in notebooks.hand_out(arguments.assignment, arguments.out, arguments.edition, arguments.force):
+        print(path)
 
 
 def train(arguments) -> None:

@@ -346,6 +346,11 @@ def did_you_mean(word: str, known) -> str:
     return f", did you mean '{close[0]}'?" if close else ""
 
 
+def unknown_parameter(name: str, known, where: str) -> str:
+    """What to say of a parameter that a notebook, or something else with parameters, does not have."""
+    return f"unknown parameter '{name}' for {where}{did_you_mean(name, known)} (known: {', '.join(sorted(known))})"
+
+
 def _build(model: type[Section], values: dict, what: str):
     try:
         return model.model_validate(values)

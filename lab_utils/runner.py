@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from lab_utils import config, runs
+from lab_utils import config, editions, runs
 from lab_utils.errors import LabError
 from lab_utils.training import duration
 
@@ -66,10 +65,7 @@ def run(
     Raises:
         LabError: a wrong name or value (before anything runs), or the cell at which a notebook failed.
     """
-    assigned = config.load_assignment(assignment) if assignment else config.Assignment(title="")
-    named = recipe or (parameters or {}).get("recipe") or assigned.common.get("recipe") or DEFAULT_RECIPE
-    chosen = offered(choose(only), config.load_recipe(named), asked=bool(only))
-    plan = merge(chosen, assigned, parameters or {}, recipe, out or (f"runs/{Path(assignment).stem}" if assignment else None))
+    plan = planned(recipe, assignment, only, parameters, out)
     run_dir = Path(plan[0][1]["run_dir"])
     runs.make_folder(root() / run_dir)
     if assignment:
@@ -84,6 +80,26 @@ def run(
         execute(notebook, output, values)
     print(f"Done in {duration(time.perf_counter() - started)}.", flush=True)
     return root() / run_dir
+
+
+def planned(
+    recipe: str | None = None,
+    assignment: str | None = None,
+    only: Sequence[str] = (),
+    parameters: dict[str, Any] | None = None,
+    out: str | None = None,
+) -> list[tuple[Notebook, dict[str, Any]]]:
+    """The notebooks that a recipe offers, of those chosen, each with its parameters.
+
+    Raises:
+        LabError: a wrong name or value.
+    """
+    assigned = config.load_assignment(assignment) if assignment else config.Assignment(title="")
+    named = recipe or (parameters or {}).get("recipe") or assigned.common.get("recipe") or DEFAULT_RECIPE
+    chosen = offered(choose(only), config.load_recipe(named), asked=bool(only))
+    if assignment and "run_dir" not in assigned.common:
+        out = out or f"runs/{Path(assignment).stem}"
+    return merge(chosen, assigned, parameters or {}, recipe, out)
 
 
 def choose(only: Sequence[str]) -> list[Notebook]:
@@ -120,18 +136,8 @@ def source(notebook: Notebook) -> Path:
 
 
 def parameters_of(notebook: Notebook) -> dict[str, Any]:
-    """Names and default values of a notebook's parameters cell, which holds plain literals only."""
-    import jupytext
-
-    cells = jupytext.read(source(notebook)).cells
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise LabError(f"{notebook.name} needs exactly one cell tagged 'parameters'; it has {len(tagged)}.")
-    return {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(tagged[0].source).body
-        if isinstance(statement, ast.Assign)
-    }
+    """Names and default values of a notebook's parameters cell."""
+    return editions.parameters(source(notebook))
 
 
 def merge(
@@ -147,8 +153,10 @@ def merge(
     defaults = {notebook: parameters_of(notebook) for notebook in chosen}
     known = sorted({name for values in defaults.values() for name in values})
     everywhere = {name for notebook in NOTEBOOKS for name in parameters_of(notebook)}
-    problems = [_unknown(name, everywhere, "the assignment's common part") for name in assigned.common if name not in everywhere]
-    problems += [_unknown(name, known, "the chosen notebooks") for name in given if name not in known]
+    problems = [
+        config.unknown_parameter(name, everywhere, "the assignment's common part") for name in assigned.common if name not in everywhere
+    ]
+    problems += [config.unknown_parameter(name, known, "the chosen notebooks") for name in given if name not in known]
     names = {n.name: n for n in NOTEBOOKS} | {n.number: n for n in NOTEBOOKS}
     sections = {}
     for name, values in assigned.notebooks.items():
@@ -158,7 +166,7 @@ def merge(
         notebook = names[name]
         sections[notebook] = values
         own = defaults.get(notebook) or parameters_of(notebook)
-        problems += [_unknown(key, own, notebook.name) for key in values if key not in own]
+        problems += [config.unknown_parameter(key, own, notebook.name) for key in values if key not in own]
     plan = []
     for notebook in chosen:
         layers = [assigned.common, sections.get(notebook, {}), given, {"recipe": recipe, "run_dir": out}]
@@ -184,10 +192,6 @@ def merge(
                 f"use `lab train --recipe {values['recipe']} --method {notebook.method}`, then notebook 05."
             )
     return plan
-
-
-def _unknown(name: str, known, where: str) -> str:
-    return f"unknown parameter '{name}' for {where}{config.did_you_mean(name, known)} (known: {', '.join(sorted(known))})"
 
 
 def _fit(name: str, value: Any, default: Any) -> tuple[Any, str | None]:
@@ -230,7 +234,6 @@ def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
 
 def is_done(notebook: Notebook, output: Path, values: dict[str, Any], run_dir: Path) -> bool:
     """Executed to the end before, as it stands now and with these parameters, and its record is finished."""
-    import jupytext
     import nbformat
 
     if notebook.method is None or runs.status_of(run_dir, notebook.method) != "finished" or not output.is_file():
@@ -241,33 +244,30 @@ def is_done(notebook: Notebook, output: Path, values: dict[str, Any], run_dir: P
         return False
     papermill = executed.metadata.get("papermill", {})
     cells = [cell.source for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    unchanged = cells == [cell.source for cell in jupytext.read(source(notebook)).cells]
+    unchanged = cells == [cell.source for cell in editions.make(source(notebook), "solution").cells]
     ended = papermill.get("end_time") is not None and papermill.get("exception") is None
     return unchanged and ended and papermill.get("parameters") == values
 
 
-def execute(notebook: Notebook, output: Path, values: dict[str, Any]) -> None:
-    """Runs one notebook with papermill, keeping what it wrote even when it fails.
+def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: str = "solution") -> None:
+    """Runs one notebook with papermill, keeping what it wrote even when it fails. The solution edition shows every exercise passed.
 
     Raises:
         LabError: the notebook, the cell and the reason in one sentence.
     """
     import logging
 
-    import jupytext
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("traitlets").setLevel(logging.ERROR)
     os.environ.setdefault("MPLBACKEND", "Agg")
-    source_notebook = jupytext.read(source(notebook))
-    source_notebook.metadata.pop("jupytext", None)
-    progress = Progress()
+    made, progress = editions.make(source(notebook), edition), Progress()
     started = time.perf_counter()
     try:
         papermill.execute_notebook(
-            source_notebook, str(output).replace("{", "{{").replace("}", "}}"), values, kernel_name="python3", language="python",
+            made, str(output).replace("{", "{{").replace("}", "}}"), values, kernel_name="python3", language="python",
             cwd=str(root()), progress_bar=False, stdout_file=progress, extra_arguments=QUIET_KERNEL,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:

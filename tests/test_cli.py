@@ -28,6 +28,7 @@ def lab(*words, **options):
         (["run", "-p", "seed=x"], "a whole number"),
         (["run", "--only", "09"], "choose from 01, 02, 03, 04, 05"),
         (["run", "--assignment", "none"], "No assignment"),
+        (["assignment", "none", "--out", "out"], "No assignment"),
         (["train", "--recipe", "tiny-causal", "--method", "lroa"], "did you mean 'lora'"),
         (["train", "--recipe", "tiny-causal", "--method", "lora", "-p", "data_dir=nowhere"], "No data 'nowhere'"),
         (["train", "--recipe", "tiny-causal", "--method", "lora", "-p", "seed=1"], "--seed 1"),

@@ -6,8 +6,10 @@ import json
 import jupytext
 import nbformat
 import pytest
+from exercises import exercises_of, verdicts
 
 from lab_utils import bootstrap, config, notebooks, runner, runs
+from lab_utils.check.exercise import NOT_ATTEMPTED, PASSED
 
 SOURCES = [runner.source(notebook) for notebook in runner.NOTEBOOKS]
 DATA = ("data", "data_dir", "document_column", "summary_column", "test_from", "test_examples")  # what decides the test set
@@ -130,6 +132,20 @@ def test_figures_in_executed_notebooks_have_alternative_text(course):
         images = [o for c in executed.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
         assert all(o.metadata["image/png"]["alt"] for o in images)
         assert images
+
+
+@pytest.mark.notebook
+def test_every_exercise_passes_with_the_labs_solution_and_shows_it(course):
+    for source in SOURCES:
+        assert verdicts(course / f"{source.stem}.ipynb") == [(name, PASSED) for name, _ in exercises_of(source)]
+
+
+@pytest.mark.notebook
+def test_a_student_who_has_answered_nothing_still_reaches_the_end(tmp_path):
+    for notebook, values in runner.planned("tiny-causal", out=str(tmp_path)):
+        runner.execute(notebook, tmp_path / f"{notebook.name}.ipynb", values, "student")
+        said = verdicts(tmp_path / f"{notebook.name}.ipynb")
+        assert said == [(name, NOT_ATTEMPTED) for name, _ in exercises_of(runner.source(notebook))]
 
 
 @pytest.mark.notebook

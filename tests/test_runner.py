@@ -1,10 +1,9 @@
 import json
 
-import jupytext
 import nbformat
 import pytest
 
-from lab_utils import config, runner
+from lab_utils import config, editions, runner
 from lab_utils.errors import LabError
 
 
@@ -30,6 +29,16 @@ def test_a_parameter_reaches_the_notebooks_that_have_it_and_no_others():
 def test_the_run_directory_follows_the_recipe_unless_it_is_given():
     assert merged()["01"]["run_dir"] == "runs/tiny-causal"
     assert merged(out="runs/mine")["01"]["run_dir"] == "runs/mine"
+
+
+def test_the_run_directory_of_an_assignment_is_its_own_unless_it_names_another(tmp_path):
+    def run_dir(common, out=None):
+        (tmp_path / "week1.yaml").write_text(f"title: t\ncommon: {json.dumps(common)}\n")
+        return runner.planned(assignment=str(tmp_path / "week1.yaml"), out=out)[0][1]["run_dir"]
+
+    assert run_dir({}) == "runs/week1"
+    assert run_dir({"run_dir": "runs/mine"}) == "runs/mine"
+    assert run_dir({"run_dir": "runs/mine"}, out="runs/given") == "runs/given"
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_name():
@@ -95,7 +104,7 @@ def test_a_notebook_is_done_only_with_equal_parameters_and_a_finished_record(tmp
     output = tmp_path / f"{notebook.name}.ipynb"
     values = {"seed": 0}
 
-    cells = nbformat.v4.new_notebook(cells=jupytext.read(runner.source(notebook)).cells).cells
+    cells = nbformat.v4.new_notebook(cells=editions.make(runner.source(notebook), "solution").cells).cells
 
     def leave(status="finished", parameters=values, cells=cells, **papermill):
         (tmp_path / "lora").mkdir(exist_ok=True)
