@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lab_utils.check.exercise import Almost, NotAttempted, ask, exercise, number, tensor
 
+SLOW = 0.25  # seconds for a product of matrices with 128 rows, which takes a thousandth of that
 SIDE = 1000  # inputs and outputs of the layer in `break_even`
 LEAST = 0.9  # share of its budget that an adapter must use, and share of the squares that `effective_rank` asks for
 
@@ -226,6 +228,7 @@ def lora_forward(answer):
     must reach A and B; Hu et al. 2021, equation 3."""
     cases = [(*_drawn((3, 6), (5, 6), (2, 6), (5, 2)), 8.0), (*_drawn((1, 4), (3, 4), (1, 4), (3, 1)), 0.5)]
     _compare(answer, cases, _lora_forward(), _wrong_forwards)
+    _in_time(answer, *_drawn((128, 128), (128, 128), (8, 128), (128, 8)), 8.0)
     x, W, A, B, alpha = cases[0]
     if not ask(answer, x, W, A.requires_grad_(), B.requires_grad_(), alpha).requires_grad:
         raise Almost("The numbers are right, but no gradient reaches A and B: leave out numpy, detach() and no_grad().")
@@ -249,6 +252,7 @@ def merge(answer):
     square = (*_drawn((3, 3), (3, 3), (3, 3)), 6.0)  # all sides alike, so that the other order of the product has a result too
     cases = [square, (*_drawn((5, 4), (2, 4), (5, 2)), 8.0), (*_drawn((4, 7), (1, 7), (4, 1)), 0.5)]
     _compare(answer, cases, _merge(), _wrong_merges)
+    _in_time(answer, *_drawn((128, 128), (8, 128), (128, 8)), 8.0)
     W, A, B, alpha = square
     before = W.clone()
     answer(W, A, B, alpha)
@@ -269,15 +273,25 @@ def _compare(answer: Any, cases: Sequence[tuple], right: Callable, wrong: Callab
     for case in cases:
         expected = right(*case)
         found = tensor(ask(answer, *case), like=expected)
+        if found.dtype != expected.dtype:
+            raise Almost(f"The result is {found.dtype}, and what was given is {expected.dtype}: leave the format as it is.")
         if not _equal(found, expected):
             known = (why for why, other in wrong(*case).items() if _equal(found, other))
             raise Almost(next(known, "The shape is right and the numbers are not."))
 
 
+def _in_time(answer: Any, *arguments: Any) -> None:
+    """Raises `Almost` for an answer that goes through single numbers: the notebook goes on with it, on layers of a million."""
+    started = time.perf_counter()
+    ask(answer, *arguments)
+    if time.perf_counter() - started > SLOW:
+        raise Almost("The numbers are right, but one by one: on a real layer that takes minutes. Use products of whole matrices.")
+
+
 def _equal(found, other) -> bool:
     import torch
 
-    return torch.allclose(found.to(other), other, rtol=1e-4, atol=1e-4)
+    return torch.allclose(found, other, rtol=1e-4, atol=1e-4)
 
 
 # --- singular values ----------------------------------------------------------------------------------------------------------
