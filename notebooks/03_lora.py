@@ -509,14 +509,18 @@ assert answer_loaded == answer_on
 # **Predict:** the answer, and the largest number in any `B`.
 
 # %%
+def largest_in_B(network):
+    return max(p.abs().max().item() for name, p in network.named_parameters() if "lora_B" in name)
+
+
+print(f"trained and loaded: largest number in any B {largest_in_B(peft_model):.3g}")
 base.model = peft_model.unload()  # the base without its adapter
 peft_model = models.attach_lora(base)  # the mistake: new, not loaded
 answer_new = answer(peft_model, base)
-print(f"largest number in any B: {max(p.abs().max().item() for name, p in peft_model.named_parameters() if 'lora_B' in name):g}")
-print(f"{answer_new}\nthe base's answer, word for word: {answer_new == answer_before}")
+print(f"new:                largest number in any B {largest_in_B(peft_model):g}; its answer:\n{answer_new}")
+print(f"The base's answer, word for word: {answer_new == answer_before}")
 base.model = peft_model.unload()
 peft_model = models.load_adapter(base, folder)
-print(f"loaded:   {max(p.abs().max().item() for name, p in peft_model.named_parameters() if 'lora_B' in name):.3g} in B")
 
 # %% [markdown]
 # **Symptom:** no error, an adapter of the right size, and the answers of the untrained model, word for word. Every `B` is zero. With peft alone the two calls
@@ -792,8 +796,8 @@ pd.DataFrame({f"alpha {a:g}": one_step(a) for a in (plan.alpha, 0)}).map("{:.4g}
 
 # %% [markdown]
 # With the recipe's alpha the gradient of `A` is zero too, but only in this first step, because `B` is still zero. With alpha 0 both gradients are zero and
-# stay so. `A` moves all the same: AdamW's weight decay (0.01, the default of torch) shrinks it a little at each step. So the adapter file is not the one that training
-# started from, and yet the model answers like the base.
+# stay so. `A` moves all the same: AdamW's weight decay (0.01, the default of torch) shrinks it a little at each step. So the adapter file is not the one
+# that training started from, and yet the model answers like the base.
 #
 # **Symptom:** the column `grad_norm` of the log is 0 from the first step on, and the validation loss is the same number each time. The training loss still
 # moves, since every step sees other documents.
