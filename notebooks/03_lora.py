@@ -509,16 +509,11 @@ assert answer_loaded == answer_on
 # **Predict:** the answer, and the largest number in any `B`.
 
 # %%
-def largest_in_B(network):
-    return max(p.abs().max().item() for name, p in network.named_parameters() if "lora_B" in name)
-
-
-print(f"trained and loaded: largest number in any B {largest_in_B(peft_model):.3g}")
 base.model = peft_model.unload()  # the base without its adapter
 peft_model = models.attach_lora(base)  # the mistake: new, not loaded
 answer_new = answer(peft_model, base)
-print(f"new:                largest number in any B {largest_in_B(peft_model):g}; its answer:\n{answer_new}")
-print(f"The base's answer, word for word: {answer_new == answer_before}")
+in_B = max(p.abs().max().item() for name, p in peft_model.named_parameters() if "lora_B" in name)
+print(f"largest number in any B: {in_B:g}; the base's answer, word for word: {answer_new == answer_before}\n\n{answer_new}")
 base.model = peft_model.unload()
 peft_model = models.load_adapter(base, folder)
 
