@@ -619,7 +619,7 @@ for state, weight in states.items():
 # **Predict:** its validation loss before any training step.
 
 # %%
-few = corpus.validation[:4]
+few = corpus.validation[:2]
 mutated = (whole.model, whole) if merge_here else (peft_model, base)  # a large model: the adapter switched on stands for merged
 with peft_model.disable_adapter():
     print(f"the base:                  validation loss {training.validation_loss(peft_model, base, few):.3f}")
