@@ -13,13 +13,16 @@
 #
 # | | |
 # |---|---|
-# | **You will** | build a LoRA layer in ten lines, compare it with peft's, train the whole model through adapters, save, load and merge them, and try other ranks |
-# | **You will learn** | what a low-rank update is, how to count its parameters, what it saves in memory and on disk, and what it does not save |
+# | **You will** | build a LoRA layer in ten lines, compare it with peft's, train the whole model through adapters, save, load and merge them, and break them on purpose |
+# | **You will learn** | what a low-rank update is, how to count its parameters, what it saves in memory and on disk, what it does not save, and how its usual failures look |
 # | **You need** | notebooks 01 and 02 (this one also runs without their records, but then has nothing to compare with) |
-# | **Time** | about 4 minutes with the default recipe on 2 CPU cores without GPU |
+# | **Time** | about 5 minutes of computing with the default recipe on 2 CPU cores without GPU, and about 45 minutes for the six exercises |
 #
 # Full fine-tuning writes a new copy of every weight. LoRA (Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models") keeps the old weights
 # and learns a small correction beside them.
+#
+# The last line of an exercise's cell judges your answer: passed, almost (with a hint that grows), or not attempted. An exercise that is not solved yet
+# stops nothing: the cells after it go on with the lab's own answer.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -67,13 +70,17 @@ sweep_steps = 3  # its optimizer steps for each rank
 sweep_validation = 6  # its validation documents
 
 # %%
+import copy
 import gc
+import warnings
 
 import pandas as pd
 import torch
 
-from lab_utils import comparison, config, generation, memory, methods, metrics, models, plots, report, runs, training
+from lab_utils import check, comparison, config, generation, memory, methods, metrics, models, plots, report, runs, training
 from lab_utils import data as corpora  # `data` is a parameter
+from lab_utils.data import Example
+from lab_utils.errors import LabError
 
 settings = config.resolve(
     recipe, "lora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
@@ -82,12 +89,38 @@ settings = config.resolve(
     rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, quantization=quantization, publish_to=publish_to,
 )  # fmt: skip
 plan = settings.training
+
+# %%
 corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 base = models.load(settings)
 run.add(data=corpus.describe(), model=base.describe())
 print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, quantization {settings.quantization}, {base.precision.name} products")
 print(f"rank {plan.rank}, alpha {plan.alpha:g}, dropout {plan.dropout:g}, target modules {plan.target_modules}, learning rate {plan.learning_rate:g}")
+
+# %% [markdown]
+# ## The story and the ledger so far
+#
+# Two things travel through all notebooks. The **story** is the first test document: every method writes a summary of it. The **ledger** is a table that
+# gets one row from each method: what was trained, what it cost, what it scored.
+#
+# **Predict:** LoRA's row. Write down five numbers before you go on; at the end we compare.
+
+# %%
+story = corpus.test[0]
+
+
+def tell(finished):
+    """Prints what these runs have written for the story."""
+    for one in finished:
+        written = {p.id: p.prediction for p in one.predictions}
+        print(f"{plots.METHOD_NAMES[one.method]}: {written.get(story.id, '(another test set)')}\n")
+
+
+earlier = runs.read_all(run_dir)
+print(f"reference: {story.references[0]}\n")
+tell(earlier)
+pd.DataFrame(comparison.ledger(earlier)).set_index("method") if earlier else "No notebook has left a record in this run_dir yet."
 
 # %% [markdown]
 # ## The idea
@@ -110,33 +143,100 @@ print(B @ A)
 print(f"{(B @ A).numel()} numbers, made from {A.numel() + B.numel()}. Rank: {torch.linalg.matrix_rank(B @ A)}")
 
 # %% [markdown]
-# Every row is a multiple of `A`; the second is 2 times `A`. For a layer with `n_in` inputs and `n_out` outputs, the two factors have
-# `r * (n_in + n_out)` numbers instead of `n_in * n_out`. The larger the layer, the larger the saving.
+# Every row is a multiple of `A`; the second is 2 times `A`. For a layer with `n_in` inputs and `n_out` outputs, `W` is `n_out` x `n_in`, `A` is
+# `r` x `n_in`, and `B` is `n_out` x `r`.
 #
-# We list the shapes of all linear layers of the model. The output layer, which scores the words, is left out: it is usually not adapted.
+# ### Exercise 3.1 (recall): From which rank on?
 #
-# **Predict:** for the largest layer, which share of its parameters does LoRA need at our rank?
+# A layer has 1,000 inputs and 1,000 outputs. Give the smallest rank at which `A` and `B` together have **more** numbers than `W`.
+#
+# **Predict** before you calculate: is it nearer to 10, 100 or 1,000?
+
+# %%
+# BEGIN SOLUTION
+break_even_rank = 501
+# END SOLUTION
+check.break_even(break_even_rank)
+
+# %% [markdown]
+# So LoRA saves a lot when the rank is far below the sides of the layer. We list the shapes of all linear layers of this model. The output layer, which
+# scores the words, is left out: it is usually not adapted.
+#
+# **Predict:** which layers are the largest, those of the attention or those of the feed-forward part?
 
 # %%
 head = base.model.get_output_embeddings()
 linears = {name: m for name, m in base.model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
 shapes = {name: (m.in_features, m.out_features) for name, m in linears.items()}
+output_layer = next(name for name, m in base.model.named_modules() if m is head)
 largest = max(shapes, key=lambda name: shapes[name][0] * shapes[name][1])
-n_in, n_out = shapes[largest]
-full, low = n_in * n_out, plan.rank * (n_in + n_out)
-print(f"{largest}: {n_in:,} inputs, {n_out:,} outputs")
-print(f"full update: {full:,} parameters; rank {plan.rank}: {low:,}, that is {low / full:.1%}")
+print(f"{len(shapes)} linear layers; the first: {next(iter(shapes.items()))}; a largest one: {largest}, {shapes[largest]}")
+
+# %% [markdown]
+# ### Exercise 3.2 (build): Count the parameters of an adapter
+#
+# Write `count_lora(shapes, rank, chosen)`. Given are
+#
+# - `shapes`, a dictionary: name of a layer -> `(n_in, n_out)`, as above,
+# - `rank`, a whole number,
+# - `chosen`, the names of the layers that get an adapter.
+#
+# Return how many numbers all `A` and `B` of the chosen layers have together.
+#
+# **Predict:** with twice the rank, how many times as many will it be?
+
+# %%
+def count_lora(shapes, rank, chosen):
+    # BEGIN SOLUTION
+    return sum(rank * (n_in + n_out) for n_in, n_out in (shapes[name] for name in chosen))
+    # END SOLUTION
+
+
+verdict = check.count_lora(count_lora, shapes=shapes, rank=plan.rank)
+best_count = verdict.best
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Marking 3.2** (8 minutes). Look for: both factors counted, each with its own side, and only the chosen layers. A loop is as good as a sum. Common:
+# `rank * n_in * n_out` (the size of a full matrix, not of its factors), and `2 * rank * n_in`, which is right for square layers only and so survives a
+# quick test on `q_proj`. Ask: why does the count not depend on alpha?
 
 # %% [markdown]
 # ## A LoRA layer by hand
 #
-# It wraps a linear layer and adds `alpha / r` times `B A x` to its output. `BA` is never formed: `x` goes through `A` first, then through `B`, and that
-# is cheap because there are only `r` numbers in between.
+# It computes what a layer with `W + (alpha / r) B A` in place of `W` would compute. It need not form that matrix, which is as large as `W`: there is a
+# cheaper order of the products.
 #
-# `A` starts random, `B` at zero. (Both at zero would never move: the gradient of each is multiplied by the other.)
+# ### Exercise 3.3 (build): Write the forward pass of LoRA
+#
+# Write `lora_forward(x, W, A, B, alpha)`. All are tensors but `alpha`, a number: `x` is `n` x `n_in` (one row per token), `W` is `n_out` x `n_in`, `A` is
+# `r` x `n_in`, `B` is `n_out` x `r`. Return the layer's output, `n` x `n_out`. There is no bias.
+#
+# A gradient must reach `A` and `B`, so use torch operations.
+#
+# **Predict:** how many numbers stand between the two thin products, for each row of `x`?
+
+# %%
+def lora_forward(x, W, A, B, alpha):
+    # BEGIN SOLUTION
+    return x @ W.T + alpha / A.shape[0] * (x @ A.T) @ B.T
+    # END SOLUTION
+
+
+verdict = check.lora_forward(lora_forward)
+best_forward = verdict.best
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Marking 3.3** (10 minutes). Look for: the transposes (torch stores weights as outputs x inputs), `alpha / r` on the update only, and `r` read from the
+# shape of `A`. Forming `W + scale * B @ A` is right and passes; ask what it costs for one token (`n_out * n_in * r` products) against two thin products
+# (`r * (n_in + n_out)`). Common: `alpha` without `/ r`, which looks the same in every test where `alpha` happens to be 1.
+
+# %% [markdown]
+# Now the layer. `A` starts random, `B` at zero. (Both at zero would never move: the gradient of each is multiplied by the other.)
 #
 # We put it around a float32 copy of the largest layer, without its bias. (Weights that are stored in fewer bits are unpacked for this.) **Predict:**
-# how far is the output from that of the plain layer? And after we fill `B` with small random numbers?
+# how far is the output from that of the plain layer? And after we fill `B` with small random numbers? Which share of the layer's parameters does it train?
 
 # %%
 class LoRA(torch.nn.Module):
@@ -144,27 +244,28 @@ class LoRA(torch.nn.Module):
 
     def __init__(self, linear, rank, alpha):
         super().__init__()
-        self.linear, self.scale = linear.requires_grad_(False), alpha / rank
+        self.linear, self.alpha = linear.requires_grad_(False), alpha
         self.A = torch.nn.Parameter(torch.randn(rank, linear.in_features, device=linear.weight.device) / rank)
         self.B = torch.nn.Parameter(torch.zeros(linear.out_features, rank, device=linear.weight.device))
 
     def forward(self, x):
-        return self.linear(x) + self.scale * (x @ self.A.T) @ self.B.T
+        return best_forward(x, self.linear.weight, self.A, self.B, self.alpha)
 
 # %%
 from peft.utils.integrations import dequantize_module_weight
 
+n_in, n_out = shapes[largest]
 linear = torch.nn.Linear(n_in, n_out, bias=False)
 linear.weight = torch.nn.Parameter(dequantize_module_weight(linears[largest]).detach().float())
 mine, x = LoRA(linear, plan.rank, plan.alpha), torch.randn(4, n_in, device=linear.weight.device)
-assert torch.equal(mine(x), linear(x))
 print(f"B = 0:     largest change {(mine(x) - linear(x)).abs().max():.3f}")
 torch.nn.init.normal_(mine.B, std=0.02)
 print(f"B filled:  largest change {(mine(x) - linear(x)).abs().max():.3f}")
-print(f"trainable: {models.trainable_parameters(mine):,} parameters")
+trained = models.trainable_parameters(mine)
+print(f"trainable: {trained:,} parameters beside {linear.weight.numel():,} frozen ones, {trained / linear.weight.numel():.1%} of them")
 
 # %% [markdown]
-# With `B = 0` nothing changes, to the last bit. So training starts exactly at the base model and moves away from it step by step.
+# With `B = 0` nothing changes. So training starts exactly at the base model and moves away from it step by step.
 #
 # Now the library. **peft** finds layers by name and wraps them in place. We give it the same layer and copy our `A` and `B` into its wrapper.
 #
@@ -185,51 +286,128 @@ print(f"largest difference between peft and ours: {(mine(x) - theirs(x)).abs().m
 #
 # ## Attach it to the whole model
 #
-# First we note where we start: the base's answer to our document, and the fingerprint of its weights. Then `models.attach_lora` calls peft with the
+# First we note where we start: the base's answer to the story, and the fingerprint of its weights. Then `models.attach_lora` calls peft with the
 # recipe's rank, alpha and **target modules**. `all-linear` means every linear layer except the output layer; `attention` and `query-value` mean those
 # layers of the attention, whatever their names are in this model.
 #
-# **Predict:** how many trainable parameters will there be? Add up `r * (n_in + n_out)` over the layers that are hit.
+# **Predict:** which layers will be hit, how many are they, and how many trainable parameters will there be? Our `count_lora` predicts the last number from
+# the shapes alone.
 
 # %%
 def answer(network, base):
-    """The summary of the story document."""
+    """The summary of the story."""
     return generation.summarize(network, base, [story]).predictions[0].prediction
 
 
-story = corpus.test[0]
 answer_before, fingerprint_before = answer(base.model, base), models.fingerprint(base.model)
-print(f"reference: {story.references[0]}\nthe base:  {answer_before}")
+print(f"the base, {fingerprint_before}: {answer_before}")
 
 # %%
 peft_model = models.attach_lora(base)
 hit = [name.removeprefix("base_model.model.") for name, m in peft_model.named_modules() if hasattr(m, "lora_A")]
 print(pd.Series([name.split(".")[-1] for name in hit]).value_counts(sort=False).to_string(), "\n")
-predicted, counted = plan.rank * sum(sum(shapes[name]) for name in hit), models.trainable_parameters(peft_model)
+predicted, counted = best_count(shapes, plan.rank, hit), models.trainable_parameters(peft_model)
 print(f"{len(hit)} layers; trainable parameters: predicted {predicted:,}, counted {counted:,}")
 print(f"share of all parameters: {counted / (base.parameters + counted):.2%}")
-assert predicted == counted
+assert plan.dora or predicted == counted  # DoRA has a magnitude for each output besides
 
 # %% [markdown]
-# The formula is exact. It needs shapes only, so we can compare choices without building them. An encoder-decoder has attention in three places: in the
-# encoder, in the decoder, and from the decoder to the encoder's output.
+# The count is exact. It needs shapes only, so choices can be compared without building them. Each name below stands for a **kind**: all layers of that
+# name. (An encoder-decoder has attention in three places, and a name hits all of them: in the encoder, in the decoder, and from the decoder to the
+# encoder's output.)
 #
-# Hu et al. adapted attention matrices only, mostly query and value. Dettmers et al. (2023, "QLoRA: Efficient Finetuning of Quantized LLMs") found that
-# adapters on all linear layers were needed to match full fine-tuning, and that the rank mattered little.
-#
-# **Predict:** how much smaller is an adapter on the query and value layers alone?
+# **Predict:** which kind has the smallest adapter?
 
 # %%
-query_value = [name for name in shapes if name.split(".")[-1][0] in "qv"]  # q_proj and v_proj; in T5, q and v
-rows = {}
-for label, chosen in [("query and value", query_value), ("all linear layers", shapes)]:
-    for r in (1, plan.rank):
-        size = r * sum(sum(shapes[name]) for name in chosen)
-        share = f"{size / (base.parameters + size):.2%}"
-        rows[f"{label}, rank {r}"] = {"layers": len(chosen), "trainable": f"{size:,}", "share": share}
+def of_kind(*wanted):
+    """The names of all layers of these kinds."""
+    return [name for name in shapes if name.split(".")[-1] in wanted]
+
+
+kinds = list(dict.fromkeys(name.split(".")[-1] for name in shapes))
+rows = {kind: {"layers": len(of_kind(kind)), "parameters at rank 1": best_count(shapes, 1, of_kind(kind))} for kind in kinds}
+budget = 5 * best_count(shapes, 1, shapes) // 2
+print(f"the budget of the next exercise: {budget:,} parameters")
 pd.DataFrame(rows).T
 
 # %% [markdown]
+# ### Exercise 3.4 (explore): Spend a budget
+#
+# You may spend `budget` parameters, and should use at least 90% of them. Choose `my_rank`, a whole number, and `my_targets`, a list of kinds such as
+# `["q_proj", "v_proj"]`, so that the adapter has 90% to 100% of the budget. Try several choices: the check says how far off each one is. One rank goes
+# for all kinds that you choose.
+#
+# **Predict:** is there a rank at which *all* kinds together fit?
+
+# %%
+# BEGIN SOLUTION
+my_targets = [min(kinds, key=lambda kind: best_count(shapes, 1, of_kind(kind)))]
+my_rank = budget // best_count(shapes, 1, of_kind(*my_targets))
+# END SOLUTION
+check.within_budget((my_rank, my_targets), shapes=shapes, budget=budget)
+
+# %% [markdown] tags=["instructor"]
+# **Marking 3.4** (8 minutes). Every choice that fits passes, so ask for the reason: what would you give the model for this budget, few kinds with a high
+# rank or many with a low one? Look for the observation that all kinds together do not fit at any rank (rank 2 is 80% of the budget, rank 3 is 120%).
+# Common: layer names from another model family, and the belief that a name stands for one layer. The solution above takes the smallest kind, since it has
+# to fit every recipe; it is not a recommendation.
+
+# %% [markdown]
+# All kinds together never fit: rank 2 is 80% of the budget, rank 3 is 120%. So one buys either more kinds or a higher rank. Hu et al. (section 7.1) asked
+# the same for the attention of GPT-3: at one budget, more kinds with a lower rank were better than one kind with a higher one. Dettmers et al. (2023,
+# "QLoRA: Efficient Finetuning of Quantized LLMs") found that adapters on all linear layers were needed to match full fine-tuning, and that the rank
+# mattered little.
+#
+# ### Break it: names that miss, and names that hit too much
+#
+# peft finds layers by the end of their names. We let it search a copy of the model that has shapes and no weights (torch's device `meta`), so nothing can
+# break. Three lists: two kinds of this model; the same with a slip of the pen in the second; the first two with the output layer.
+#
+# **Predict:** how many layers does each list hit? Which one raises an error?
+
+# %%
+def hollow():
+    """Our model without its weights."""
+    with torch.device("meta"):
+        return type(base.model)(copy.deepcopy(base.model.config))
+
+
+def hit_by(names):
+    """How many layers peft adapts for these names, and the parameters of their adapters."""
+    with warnings.catch_warnings(action="ignore"):  # peft remarks that an output layer may share its weights
+        network = inject_adapter_in_model(LoraConfig(r=plan.rank, target_modules=names), hollow(), low_cpu_mem_usage=True)
+    sizes = [p.numel() for name, p in network.named_parameters() if "lora_" in name]
+    return {"layers": len(sizes) // 2, "trainable parameters": f"{sum(sizes):,}"}
+
+
+meant, slip = kinds[:2], [kinds[0], kinds[1] + "x"]
+pd.DataFrame({", ".join(names): hit_by(names) for names in (meant, slip, [*meant, output_layer])}).T
+
+# %% [markdown]
+# No error. The misspelt name was dropped without a word, because the other one hit something. The output layer is a single layer, and its adapter is large
+# because the vocabulary is. **Symptom:** the number of trainable parameters is not the one you counted beforehand. Nothing else tells: the loss still
+# falls.
+#
+# Now a list from another model's tutorial, of which no name exists here. And the lab's own check for both wrong lists.
+#
+# **Predict:** what does each of them say?
+
+# %%
+def by_lab(names):
+    return models.target_modules(hollow(), names)
+
+
+known = (["q_proj", "v_proj"], ["q", "v"], ["query", "value"])  # Llama and its relatives, T5, BERT
+foreign = next((names for names in known if not set(names) & set(kinds)), ["no_such_layer"])
+for who, search, names in (("peft", hit_by, foreign), ("the lab", by_lab, foreign), ("the lab", by_lab, slip)):
+    try:
+        search(names)
+    except (ValueError, LabError) as error:
+        print(f"{who}, given {names}: {error}\n")
+
+# %% [markdown]
+# peft stops only where no name hits. The lab wants every name to hit, and lists those that there are.
+#
 # ## What does it save in memory?
 #
 # Full fine-tuning holds 16 bytes for each weight: the weight, its gradient and Adam's two moments, all in float32. Here a frozen weight costs its
@@ -300,8 +478,7 @@ assert fingerprint_after == fingerprint_before and answer_off == answer_before
 #
 # ## The adapter on disk
 #
-# Does the file bring everything back? We throw the trained model away, load a fresh base, and load the adapter onto it. Attaching a *new* adapter
-# instead is a common mistake: no error, and the model answers as the base does, because a new `B` is zero.
+# Does the file bring everything back? We throw the trained model away, load a fresh base, and load the adapter onto it.
 #
 # **Predict:** the size of the adapter file. Its numbers are float32, 4 bytes each. And the answer of the model that is put together again.
 
@@ -325,42 +502,91 @@ assert answer_loaded == answer_on
 # %% [markdown]
 # The file is a little larger than its numbers, since it also holds their names and shapes. And the answer is the same.
 #
+# ### Break it: a new adapter in place of the trained one
+#
+# A script that was copied from the training code attaches an adapter again where it should load one. The shapes fit, so there is no error.
+#
+# **Predict:** the answer, and the largest number in any `B`.
+
+# %%
+base.model = peft_model.unload()  # the base without its adapter
+peft_model = models.attach_lora(base)  # the mistake: new, not loaded
+answer_new = answer(peft_model, base)
+in_B = max(p.abs().max().item() for name, p in peft_model.named_parameters() if "lora_B" in name)
+print(f"largest number in any B: {in_B:g}; the base's answer, word for word: {answer_new == answer_before}\n\n{answer_new}")
+base.model = peft_model.unload()
+peft_model = models.load_adapter(base, folder)
+
+# %% [markdown]
+# **Symptom:** no error, an adapter of the right size, and the answers of the untrained model, word for word. Every `B` is zero. With peft alone the two calls
+# are `get_peft_model` (new) and `PeftModel.from_pretrained` (trained).
+#
 # ## Merging
 #
-# An adapter costs extra products whenever the model runs. They can be saved: `W + (alpha / r) B A` is one ordinary matrix. First one layer, then the
-# whole model, both in float32 and unquantized. A very large model is left out here, since it may not fit in float32.
+# An adapter costs extra products whenever the model runs. They can be saved: the layer and its adapter can be made one ordinary matrix.
+#
+# ### Exercise 3.5 (build): Merge an adapter into its layer
+#
+# Write `merge(W, A, B, alpha)`, with the shapes of exercise 3.3. Return a **new** matrix, `n_out` x `n_in`, such that a plain layer with it computes what
+# `W` and the adapter compute together. `W` itself must stay as it is.
+#
+# **Predict:** if `W` is square and you swap `A` and `B` by mistake, will torch complain?
+
+# %%
+def merge(W, A, B, alpha):
+    # BEGIN SOLUTION
+    return W + alpha / A.shape[0] * B @ A
+    # END SOLUTION
+
+
+verdict = check.merge(merge)
+best_merge = verdict.best
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Marking 3.5** (6 minutes). Look for: `B @ A` and not `A @ B`, the scale `alpha / r`, and a new matrix. `W += ...` gives the right numbers and is
+# refused, because it changes the base for whoever comes next: the break-it section below shows what that does. To the prediction: `A @ B` is `r` x `r`.
+# torch complains for every `r` but two: `r = 1`, where one number is added everywhere, and `r` equal to the sides of `W`.
+
+# %% [markdown]
+# We merge one layer of the trained model, unpacked to float32, and compare with peft's own update.
 #
 # **Predict:** does the merged layer give the same output? If it is then rounded to bfloat16, which keeps two to three decimal digits, how large is the
-# rounding error compared with the update? And how far will the merged model's scores for the next words (its **logits**) be from the adapted one's?
+# rounding error compared with the update?
 
 # %%
 name = largest if largest in hit else hit[0]
+layer = peft_model.get_submodule(f"base_model.model.{name}")
+W = dequantize_module_weight(layer.base_layer).detach().float().cpu()
+A, B = (factor["default"].weight.detach().float().cpu() for factor in (layer.lora_A, layer.lora_B))
+alpha_here = layer.scaling["default"] * plan.rank  # the recipe's alpha; under rslora, what takes its place
+merged, update = best_merge(W, A, B, alpha_here), layer.get_delta_weight("default").detach().float().cpu()
+assert torch.allclose(merged, W + update, rtol=1e-4, atol=1e-5)
+x = torch.randn(4, W.shape[1])
+print(f"{name}: outputs differ by {(x @ merged.T - best_forward(x, W, A, B, alpha_here)).abs().max():.1e} at most")
+error = merged.bfloat16().float() - merged
+print(f"The update is {update.norm() / W.norm():.2%} of the weights (by norm),")
+print(f"and rounding the merged weights to bfloat16 is an error of {error.norm() / update.norm():.1%} of the update.")
+
+# %% [markdown]
+# Now the whole model, in float32 and unquantized. A very large model is left out here, since it may not fit.
+#
+# **Predict:** how far will the merged model's scores for the next words (its **logits**) be from the adapted one's?
+
+# %%
 if merge_here := base.parameters < 1e9:  # a float32 copy of a larger base may not fit
     whole = models.load(settings, quantization="none")
     adapted = models.load_adapter(whole, folder).float()
-    layer = adapted.get_submodule(f"base_model.model.{name}")
-    update = layer.scaling["default"] * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-    merged, x = layer.base_layer.weight + update, torch.randn(4, shapes[name][0], device=update.device)
-    assert torch.allclose(layer(x), torch.nn.functional.linear(x, merged, layer.base_layer.bias), rtol=1e-3, atol=1e-3)
-    error = merged.bfloat16().float() - merged
-    print(f"{name}: the update is {update.norm() / layer.base_layer.weight.norm():.2%} of the weights (by norm),")
-    print(f"and rounding the merged weights to bfloat16 is an error of {error.norm() / update.norm():.1%} of the update.")
-else:
-    print(f"Left out: {base.parameters:,} parameters in float32 may not fit into memory.")
-
-# %%
-import warnings
-
-if merge_here:
     batch = whole.collator([whole.encoder(corpus.train[0])])
     batch = {key: value.to(whole.model.device) for key, value in batch.items()}
     logits = adapted(**batch).logits
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft remarks that T5's embedding and output layer are two
+    with warnings.catch_warnings(action="ignore"):  # peft remarks that T5's embedding and output layer are two
         whole.model = adapted.merge_and_unload()
     change = (whole.model(**batch).logits - logits).abs().max() / logits.abs().max()
     print(f"largest change of a logit: {change:.0e} of the largest logit")
     assert change < 1e-3
+else:
+    print(f"Left out: {base.parameters:,} parameters in float32 may not fit into memory.")
 
 # %% [markdown]
 # In float32, merging changes the last digits only. In bfloat16, the sum is rounded to the grid of the large weights, and part of the small update is
@@ -371,18 +597,76 @@ if merge_here:
 # `generation.summarize` has it both ways. While it writes, a merged copy of each adapted layer stands in the layer's place; afterwards the layers stand
 # where they stood. So every method is tested with weights rounded to the format of the products, the fully trained ones too.
 #
-# ## What was learnt?
+# ### Break it: a base that is no longer the base
 #
-# The **singular values** of an update say how strong each of its independent directions is. At most `r` of them are above zero.
+# peft's own `merge` writes into `W`, and its `unmerge` subtracts the update again. We play that on a copy of one layer and take fingerprints.
 #
-# **Predict:** how many of them hold 90% of the sum of their squares?
+# **Predict:** which of the four fingerprints are alike?
 
 # %%
-layer = peft_model.get_submodule(f"base_model.model.{name}")
-A, B = layer.lora_A["default"].weight.detach().float().cpu(), layer.lora_B["default"].weight.detach().float().cpu()
-values = torch.linalg.svdvals(layer.scaling["default"] * B @ A)[: plan.rank + 2]
-share = values.square().cumsum(0) / values.square().sum()
-print(f"{int((share < 0.9).sum()) + 1} of {plan.rank} directions hold 90% of the update.")
+probe = torch.nn.Linear(W.shape[1], W.shape[0], bias=False)
+again = dequantize_module_weight(layer.base_layer).detach().float().cpu()
+states = {"as loaded": W, "merged": merged, "update subtracted again": merged - update, "taken from the base anew": again}
+for state, weight in states.items():
+    probe.weight = torch.nn.Parameter(weight)
+    print(f"{state:25} {models.fingerprint(probe)}  {(weight != W).float().mean():.1%} of the weights differ")
+
+# %% [markdown]
+# Subtracting does not bring the old weights back: what was rounded away in the sum is gone. Only loading does.
+#
+# Now suppose that a merged model is taken for the base, as happens when a notebook goes on with the variable that it has.
+#
+# **Predict:** its validation loss before any training step.
+
+# %%
+few = corpus.validation[:2]
+mutated = (whole.model, whole) if merge_here else (peft_model, base)  # a large model: the adapter switched on stands for merged
+with peft_model.disable_adapter():
+    print(f"the base:                  validation loss {training.validation_loss(peft_model, base, few):.3f}")
+print(f"merged, taken for a base:  validation loss {training.validation_loss(*mutated, few):.3f}")
+print(f"the trained adapter's:     validation loss {training.validation_loss(peft_model, base, few):.3f}")
+
+# %% [markdown]
+# **Symptom:** at step 0 the loss is already where an earlier training left it, "zero-shot" scores like a trained model, and the next method seems to learn
+# nothing. There is no error. **Cure:** load the base anew before every method, and compare fingerprints. `methods.train` takes one before and after, and
+# records nothing if they differ.
+#
+# ## What was learnt?
+#
+# The **singular values** of an update say how strong each of its independent directions is. At most `r` of them are above zero. The sum of their squares
+# is the sum of the squares of all numbers in the update.
+#
+# ### Exercise 3.6 (build): Count the directions that matter
+#
+# Write `effective_rank(values)`. Given is a list of singular values (floats, the largest first). Return how many of them, counted from the first, it takes
+# to hold at least 90% of the sum of the squares of all. For an update that is all zero, return 0.
+#
+# **Predict:** how many of the trained layer's directions hold 90% of its update? The cell after next shows it.
+
+# %%
+def effective_rank(values):
+    # BEGIN SOLUTION
+    wanted, held = 0.9 * sum(value**2 for value in values), 0.0
+    for count, value in enumerate(values):
+        if held >= wanted:
+            return count
+        held += value**2
+    return len(values)
+    # END SOLUTION
+
+
+verdict = check.effective_rank(effective_rank)
+best_rank = verdict.best
+verdict
+
+# %% [markdown] tags=["instructor"]
+# **Marking 3.6** (8 minutes). Look for: squares, a running sum, and the count at which it gets there. Common: the sum of the values in place of their
+# squares, one too few (counting the values *before* the 90%), and a division by the sum, which fails for a fresh adapter, whose update is zero. With
+# torch, `cumsum` and `searchsorted` make it two lines; both ways are fine.
+
+# %%
+values = torch.linalg.svdvals(update)[: plan.rank + 2]
+print(f"{best_rank(values.tolist())} of {plan.rank} directions hold 90% of the update.")
 alt = f"Singular values of the update of {name}: " + ", ".join(f"{value:.3g}" for value in values)
 plots.lines({name: (range(1, len(values) + 1), values)}, "direction", "singular value", alt).save(run.figures / "singular_values.png")
 
@@ -394,7 +678,7 @@ plots.lines({name: (range(1, len(values) + 1), values)}, "direction", "singular 
 #
 # A difference is measured in pairs, as in notebook 2: the same document, one method minus the other.
 #
-# **Predict:** will LoRA be above or below full fine-tuning? Will the interval of the difference contain 0? And what will its row in the ledger say?
+# **Predict:** will LoRA be above or below full fine-tuning? Will the interval of the difference contain 0?
 
 # %%
 scores = methods.evaluate(peft_model, base, corpus, run)
@@ -416,9 +700,6 @@ from lab_utils import expected
 
 print(expected.sentence(run.record))
 
-# %%
-pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
-
 # %% [markdown]
 # An interval that contains 0 does not show that two methods are equally good. It shows that these documents cannot tell them apart.
 #
@@ -435,8 +716,6 @@ pd.DataFrame(comparison.ledger(runs.read_all(run_dir))).set_index("method")
 # **Predict:** which of your facts will the summary keep? Which will it get wrong?
 
 # %%
-from lab_utils.data import Example
-
 mine = """
 Ana: Are you still coming on Saturday?
 Ben: Yes, but the early train is sold out. I arrive at two.
@@ -457,7 +736,7 @@ print(generation.summarize(peft_model, base, [Example("mine", mine.strip(), ("",
 checked, rows = corpus.validation[:sweep_validation], []
 with peft_model.disable_adapter():
     untrained = training.validation_loss(peft_model, base, checked)
-whole = adapted = layer = None  # one model in memory
+whole = adapted = mutated = layer = logits = None  # one model in memory
 for r in sweep_ranks:
     base.model = peft_model.unload()  # the base without its adapter
     peft_model = models.attach_lora(base, rank=r, alpha=2 * r)
@@ -476,21 +755,111 @@ plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save
 # answer the question one would train each rank with the full budget, with a learning rate of its own and several seeds, and compare the differences
 # with the spread between seeds.
 #
+# ### Break it: alpha 0
+#
+# An `alpha` that was lost on the way (a typing slip in a configuration, a default of another script) multiplies every update by 0. We attach two new
+# adapters, one with the recipe's alpha and one with 0, and give each a single step of AdamW on one short document.
+#
+# **Predict:** for each alpha, which of the gradients of `A` and `B` are zero? Which of the two move?
+
+# %%
+short = min(corpus.train, key=lambda example: len(example.document) + len(example.summary))
+batch = {key: value.to(base.model.device) for key, value in base.collator([base.encoder(short)]).items()}
+
+
+def loss_of(network):
+    """Mean loss per answer token of the short document."""
+    with base.precision.autocast(network.device.type):
+        total, count = training.token_losses(network, batch)
+    return total / count
+
+
+def size(tensors):
+    """The root of the sum of all squares."""
+    return sum(t.detach().float().square().sum().item() for t in tensors) ** 0.5
+
+# %%
+def one_step(alpha):
+    """What one step of AdamW does to a new adapter."""
+    network = models.attach_lora(base, alpha=alpha)
+    A, B = ([p for name, p in network.named_parameters() if f"lora_{part}" in name] for part in "AB")
+    A_before, optimizer = [p.detach().clone() for p in A], torch.optim.AdamW([*A, *B], plan.learning_rate)
+    loss = loss_of(network)
+    loss.backward()
+    found = {"gradient of A": size(p.grad for p in A), "gradient of B": size(p.grad for p in B)}
+    optimizer.step()
+    found |= {"A moved by": size(p - old for p, old in zip(A, A_before, strict=True)), "B moved by": size(B)}
+    found |= {"loss before": loss.item(), "loss after": loss_of(network).item()}
+    base.model = network.unload()
+    return found
+
+
+base.model = peft_model.unload()
+pd.DataFrame({f"alpha {a:g}": one_step(a) for a in (plan.alpha, 0)}).map("{:.4g}".format)
+
+# %% [markdown]
+# With the recipe's alpha the gradient of `A` is zero too, but only in this first step, because `B` is still zero. With alpha 0 both gradients are zero and
+# stay so. `A` moves all the same: AdamW's weight decay (0.01, the default of torch) shrinks it a little at each step. So the adapter file is not the one
+# that training started from, and yet the model answers like the base.
+#
+# **Symptom:** the column `grad_norm` of the log is 0 from the first step on, and the validation loss is the same number each time. The training loss still
+# moves, since every step sees other documents.
+#
+# ## The story and the ledger
+#
+# Take the five numbers that you wrote down at the beginning.
+#
+# **Predict:** which one of them is furthest off? (LoRA's row is the one that notebook 4 will have to beat in memory, and to match in ROUGE.)
+
+# %%
+everything = runs.read_all(run_dir)
+print(f"reference: {story.references[0]}\n")
+tell(everything)
+pd.DataFrame(comparison.ledger(everything)).set_index("method")
+
+# %% [markdown] tags=["solution"]
+# ### Answers to the questions at the end
+#
+# <details><summary>Open</summary>
+#
+# 1. At most 8. Less, where some of the 8 directions depend on the others. At the start it is 0, since `B` is zero.
+# 2. `A` and `B`. The gradient of each frozen `W` is skipped: one of three products per layer. The gradient of each layer's *input* is still needed, to
+#    reach the adapters below.
+# 3. Yes: the update would be zero as well, and the gradient of `A` would not be, because `B` is random. It is a convention which of the two starts at
+#    zero; the two choices train a little differently. Only both at zero is a dead end.
+# 4. The bars leave out the activations, which hardly shrink, since the same tokens go through the same layers. On a CPU the peak also holds Python,
+#    its libraries and whatever the notebook loaded before.
+# 5. The scale, `alpha / r`, is halved. With both doubled it stays as it was.
+# 6. One base and ten small files, against ten whole models. With adapters one process can hold one base and change the task from request to request, at
+#    the price of the extra products; merged or fully tuned models have no extra products and need the memory of a whole model each. How many requests
+#    there are per task decides.
+# 7. The sum was rounded to bfloat16's grid, and part of the update was lost: this notebook printed how much for one layer. Merge in float32 and test
+#    what will be shipped, in the format in which it will run; or keep the adapter beside the base. Also look at the interval: a small fall may be none.
+#
+# </details>
+
+# %% [markdown]
 # ## In this notebook we have
 #
-# - written a low-rank update as a product and counted its parameters,
+# - written a low-rank update as a product, and counted its parameters from shapes,
 # - built a LoRA layer by hand and confirmed it with peft,
-# - attached adapters to the whole model, and predicted their number exactly,
+# - attached adapters to the whole model, predicted their number exactly, and spent a budget of them,
 # - trained them and shown that the base did not change,
 # - saved the adapter, loaded it onto a fresh base, and merged it in float32,
-# - scored it against the methods before, and tried other ranks.
+# - broken it in four ways: wrong names, a new adapter for a trained one, a mutated base, alpha 0,
+# - scored it against the methods before, and added its row to the ledger.
 #
 # **Questions**
 #
-# 1. A layer has 1,000 inputs and 1,000 outputs. From which rank on does LoRA have more parameters than the layer?
-# 2. `B` starts at zero and `A` random. Would the other way round work too?
-# 3. Why does the measured peak shrink by less than the bars of weights, gradients and optimizer?
-# 4. You serve ten tasks from one base. What lies on disk with ten adapters, and with ten fully tuned models?
-# 5. You merged an adapter into a bfloat16 model and the score fell a little. What happened, and what would you do?
+# 1. `B` has 8 columns and `A` has 8 rows. What do you know about the rank of `B A`? And at the very start of training?
+# 2. Which tensors get a gradient in LoRA training, and which product of the backward pass is skipped?
+# 3. `B` starts at zero and `A` random. Would the other way round work too?
+# 4. Why does the measured peak shrink by less than the bars of weights, gradients and optimizer?
+# 5. You double the rank and leave `alpha` as it is. What happens to the scale of the update? And if you double both?
+#
+# To discuss:
+#
+# 6. You serve ten tasks from one base. What lies on disk with ten adapters, and with ten fully tuned models? Would you merge?
+# 7. You merged an adapter into a bfloat16 model and the score fell a little. What happened, and what would you do?
 #
 # **Next:** `04_qlora` stores the base in fewer bits. Write down which part of the LoRA bar in the memory figure is the largest: that part will shrink.

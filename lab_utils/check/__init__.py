@@ -16,7 +16,12 @@ from lab_utils.check.full import mean_loss as mean_loss
 from lab_utils.check.full import memory_gb as memory_gb
 from lab_utils.check.full import optimizer_steps as optimizer_steps
 from lab_utils.check.full import smallest_moving_rate as smallest_moving_rate
+from lab_utils.check.lora import break_even as break_even
+from lab_utils.check.lora import count_lora as count_lora
+from lab_utils.check.lora import effective_rank as effective_rank
 from lab_utils.check.lora import lora_forward as lora_forward
+from lab_utils.check.lora import merge as merge
+from lab_utils.check.lora import within_budget as within_budget
 from lab_utils.check.qlora import base_gb as base_gb
 from lab_utils.check.qlora import bits_per_weight as bits_per_weight
 from lab_utils.check.qlora import int4 as int4
