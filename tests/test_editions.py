@@ -236,7 +236,7 @@ def test_no_solution_reaches_a_student(source):
     student = notebooks.generate(source)
     assert "BEGIN SOLUTION" not in student and "For instructors" not in student
     shown = {line.strip() for cell in nbformat.reads(student, as_version=4).cells for line in cell.source.splitlines()}
-    telling = {line for line in lines_of_regions(source) if len(line) >= 30}  # shorter ones may stand anywhere
+    telling = {line for line in lines_of_regions(source) if len(line) >= 40}  # shorter ones may stand anywhere
     assert not telling & shown
 
 
@@ -264,8 +264,6 @@ def test_an_edition_is_the_same_each_time_it_is_made(source):
 @EACH
 def test_every_exercise_is_checked_exactly_once_in_its_notebook(source):
     called = [name for name, _ in exercises_of(source)]
-    if not called:
-        pytest.skip("no exercises in this notebook yet")
     assert sorted(called) == sorted(name for name, exercise in check.EXERCISES.items() if exercise.notebook == source.stem)
 
 

@@ -45,11 +45,11 @@ def test_the_first_cell_fetches_the_repository_that_pyproject_names():
 
 
 @EACH
-def test_each_notebook_has_20_to_45_cells_and_short_code(source):
+def test_each_notebook_has_short_code_and_no_more_cells_than_an_evening_takes(source):
     everything = jupytext.read(source).cells
     code = sorted(len(cell.source.splitlines()) for cell in cells(source)[1:] if "parameters" not in cell.metadata.get("tags", []))
-    assert 20 <= len(everything) <= 45
-    assert code[len(code) // 2] <= 9 and code[-1] <= 21
+    assert 20 <= len(everything) <= 85
+    assert code[len(code) // 2] <= 8 and code[-1] <= 20
 
 
 def parameters_and_what_follows(source):
@@ -79,7 +79,7 @@ def test_no_later_cell_gives_a_parameter_another_value(source):
 @EACH
 def test_every_notebook_hands_the_same_data_parameters_to_the_recipe(source):
     _, _, following = parameters_and_what_follows(source)
-    calls = [node for node in following if isinstance(node, ast.Call) and ast.unparse(node.func) == "config.resolve"]
+    calls = [node for node in following if isinstance(node, ast.Call) and ast.unparse(node).startswith("config.resolve(recipe,")]
     assert len(calls) == 1
     handed = {word.arg: ast.unparse(word.value) for word in calls[0].keywords}
     assert {name: handed.get(name) for name in DATA} == {name: name for name in DATA}
