@@ -260,8 +260,8 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    for library in ("papermill", "traitlets"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # their errors arrive as exceptions too
     os.environ.setdefault("MPLBACKEND", "Agg")
     made, progress = editions.make(source(notebook), edition), Progress()
     started = time.perf_counter()
