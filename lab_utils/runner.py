@@ -260,7 +260,7 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    for library in ("papermill", "traitlets"):
+    for library in ("papermill", "traitlets", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # their errors arrive as exceptions too
     os.environ.setdefault("MPLBACKEND", "Agg")
     made, progress = editions.make(source(notebook), edition), Progress()
