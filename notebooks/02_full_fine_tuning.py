@@ -16,7 +16,7 @@
 # | **You will** | write a training row, its loss and the learning-rate schedule yourself, predict memory and steps, break five things on purpose, then train with the Trainer and score the result |
 # | **You will learn** | what is supervised and why the end token is, where the memory goes, why weights are kept in float32, how to read loss curves, and the symptoms of usual mistakes |
 # | **You need** | notebook 1 if possible, for the mark to beat; with the default recipe no GPU, no network, no token |
-# | **Time** | about 90 minutes of yours; about 4 minutes of computing with the default recipe on 2 CPU cores without GPU |
+# | **Time** | about 90 minutes of yours; about 3 minutes of computing with the default recipe on 2 CPU cores without GPU |
 #
 # Six cells are **exercises**. Replace each `...` by your answer and run the cell: a check says passed, almost (with a hint that grows), or not attempted.
 # Nothing later depends on it. Where an answer is missing, the notebook goes on with the lab's own.

@@ -16,7 +16,7 @@
 # | **You will** | build a LoRA layer in ten lines, compare it with peft's, train the whole model through adapters, save, load and merge them, and break them on purpose |
 # | **You will learn** | what a low-rank update is, how to count its parameters, what it saves in memory and on disk, what it does not save, and how its usual failures look |
 # | **You need** | notebooks 01 and 02 (this one also runs without their records, but then has nothing to compare with) |
-# | **Time** | about 5 minutes of computing with the default recipe on 2 CPU cores without GPU, and about 45 minutes for the six exercises |
+# | **Time** | about 4 minutes of computing with the default recipe on 2 CPU cores without GPU, and about 45 minutes for the six exercises |
 #
 # Full fine-tuning writes a new copy of every weight. LoRA (Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models") keeps the old weights
 # and learns a small correction beside them.

@@ -16,7 +16,7 @@
 # | **You will** | round real weights to 4 bits in two ways of your own, confirm one with bitsandbytes, quantize the whole base, train an adapter on it, test it, and break three things on purpose |
 # | **You will learn** | why NF4 has its 16 levels, what its constants cost, which parts should keep their precision, what quantization alone does to a model, and when QLoRA is worth it |
 # | **You need** | notebook 3, or an idea of what a LoRA adapter is |
-# | **Time** | about 4 minutes of computing with the default recipe on 2 CPU cores without GPU; an hour or more with the six exercises |
+# | **Time** | about 3 minutes of computing with the default recipe on 2 CPU cores without GPU; an hour or more with the six exercises |
 #
 # ## The idea
 #
