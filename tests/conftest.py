@@ -5,6 +5,8 @@ import socket
 
 import pytest
 
+from lab_utils import check
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -22,6 +24,13 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def no_hints_yet(monkeypatch):
+    """An exercise counts wrong answers; every test starts at none."""
+    for exercise in check.EXERCISES.values():
+        monkeypatch.setattr(exercise, "wrong_answers", 0)
 
 
 @pytest.fixture(scope="session", params=["tiny-causal", "tiny-seq2seq"])

@@ -10,12 +10,6 @@ from lab_utils.check.exercise import ALMOST, NOT_ATTEMPTED
 IGNORED = -100
 
 
-@pytest.fixture(autouse=True)
-def no_hint_yet(monkeypatch):
-    for exercise in check.EXERCISES.values():
-        monkeypatch.setattr(exercise, "wrong_answers", 0)
-
-
 def almost(verdict, said):
     assert verdict.state == ALMOST and said in verdict.says, verdict
 

@@ -15,12 +15,6 @@ SHAPES = {
 BUDGET = 550  # a unit of the rank costs 2 * (16 + 14 + 40 + 40) = 220 on all layers
 
 
-@pytest.fixture(autouse=True)
-def no_hints_yet(monkeypatch):
-    for exercise in check.EXERCISES.values():
-        monkeypatch.setattr(exercise, "wrong_answers", 0)
-
-
 def almost(verdict, said):
     assert verdict.state == ALMOST and said in verdict.says, verdict
 
