@@ -141,13 +141,23 @@ def _weights(layer) -> int:
     return _base(layer).in_features * _base(layer).out_features
 
 
+def unpacked(layer):
+    """The base weight of a linear layer as plain numbers (n_out, n_in), detached; a weight that is not quantized comes back as it is.
+
+    peft's `dequantize_module_weight` does the same, but takes an int8 layer on a CPU apart: its next pass finds no scales.
+    """
+    from peft.utils.integrations import dequantize_bnb_weight
+
+    base = _base(layer)
+    quantized = type(base.weight).__name__ in ("Params4bit", "Int8Params")
+    return dequantize_bnb_weight(base.weight, getattr(base, "state", None)).detach() if quantized else base.weight.detach()
+
+
 def _plain(layer, dtype):
     """One linear layer with the results of the base layer and its adapters; a 4-bit weight becomes `dtype`, another keeps its format."""
     import torch
-    from peft.utils.integrations import dequantize_module_weight
 
-    base = _base(layer)
-    weight = dequantize_module_weight(base).detach() if _is_4bit(base) else base.weight.detach()
+    base, weight = _base(layer), unpacked(layer)
     dtype = dtype if _is_4bit(base) else weight.dtype
     updates = [layer.get_delta_weight(name) for name in _adapters(layer)]
     if updates:

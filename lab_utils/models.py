@@ -102,6 +102,7 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
             "get its files again."
         )
     if quantization != "none":
+        _refuse_4bit_rows_that_end_within_a_block(model)
         _keep_gradients_through_4bit_layers(model)
         _keep_t5_output_projections_exact(model)
     named = model.generation_config.eos_token_id
@@ -139,6 +140,19 @@ def quantization_config(quantization: str, precision: environment.Precision):
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=precision.dtype
     )
+
+
+def _refuse_4bit_rows_that_end_within_a_block(model) -> None:
+    """NF4 has one scale for every 64 weights in memory order. Where a row of weights ends within such a block, bitsandbytes' CPU kernel
+    can take a neighbour's scale, silently: errors of 75% and more (`tests/test_models.py`)."""
+    import bitsandbytes as bnb
+
+    for name, module in model.named_modules():
+        if isinstance(module, bnb.nn.Linear4bit) and module.weight.device.type == "cpu" and module.in_features % 64:
+            raise LabError(
+                f"On a CPU bitsandbytes unpacks 4-bit layers wrongly whose inputs are no multiple of 64 ({name} has {module.in_features}): "
+                "choose quantization=int8 or none, a GPU, or another model."
+            )
 
 
 def _keep_gradients_through_4bit_layers(model) -> None:

@@ -77,7 +77,7 @@ import warnings
 import pandas as pd
 import torch
 
-from lab_utils import check, comparison, config, generation, memory, methods, metrics, models, plots, report, runs, training
+from lab_utils import check, comparison, config, generation, layers, memory, methods, metrics, models, plots, report, runs, training
 from lab_utils import data as corpora  # `data` is a parameter
 from lab_utils.data import Example
 from lab_utils.errors import LabError
@@ -252,11 +252,9 @@ class LoRA(torch.nn.Module):
         return best_forward(x, self.linear.weight, self.A, self.B, self.alpha)
 
 # %%
-from peft.utils.integrations import dequantize_module_weight
-
 n_in, n_out = shapes[largest]
 linear = torch.nn.Linear(n_in, n_out, bias=False)
-linear.weight = torch.nn.Parameter(dequantize_module_weight(linears[largest]).detach().float())
+linear.weight = torch.nn.Parameter(layers.unpacked(linears[largest]).float())
 mine, x = LoRA(linear, plan.rank, plan.alpha), torch.randn(4, n_in, device=linear.weight.device)
 print(f"B = 0:     largest change {(mine(x) - linear(x)).abs().max():.3f}")
 torch.nn.init.normal_(mine.B, std=0.02)
@@ -557,7 +555,7 @@ verdict
 # %%
 name = largest if largest in hit else hit[0]
 layer = peft_model.get_submodule(f"base_model.model.{name}")
-W = dequantize_module_weight(layer.base_layer).detach().float().cpu()
+W = layers.unpacked(layer).float().cpu()
 A, B = (factor["default"].weight.detach().float().cpu() for factor in (layer.lora_A, layer.lora_B))
 alpha_here = layer.scaling["default"] * plan.rank  # the recipe's alpha; under rslora, what takes its place
 merged, update = best_merge(W, A, B, alpha_here), layer.get_delta_weight("default").detach().float().cpu()
@@ -605,7 +603,7 @@ else:
 
 # %%
 probe = torch.nn.Linear(W.shape[1], W.shape[0], bias=False)
-again = dequantize_module_weight(layer.base_layer).detach().float().cpu()
+again = layers.unpacked(layer).float().cpu()
 states = {"as loaded": W, "merged": merged, "update subtracted again": merged - update, "taken from the base anew": again}
 for state, weight in states.items():
     probe.weight = torch.nn.Parameter(weight)

@@ -761,12 +761,10 @@ for label, network, its_base in [(f"on its own base ({settings.quantization})", 
 # arrives?
 
 # %%
-from peft.utils.integrations import dequantize_module_weight
-
 whole = moved = None
 adapted = [n for n, module in peft_model.named_modules() if hasattr(module, "lora_A")]
 middle = peft_model.get_submodule(adapted[len(adapted) // 2])
-on_grid = stored(dequantize_module_weight(middle.base_layer).detach().float())
+on_grid = stored(layers.unpacked(middle).float())
 update = middle.get_delta_weight("default").detach().float()
 arrived = stored(on_grid + update) - on_grid
 (codes, _), (new_codes, _) = (codes_of(matrix.cpu().reshape(-1, 64), NF4) for matrix in (on_grid, on_grid + update))

@@ -122,13 +122,13 @@ def _model(kind: str, tokenizer) -> tuple[str, str, dict, dict]:
     words = len(tokenizer)
     rounded = -(-words // 64) * 64 + 64  # some embeddings have rows that no token uses
     decoder = {
-        "vocab_size": words, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "vocab_size": words, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
         "max_position_embeddings": 2048, "bos_token_id": bos, "eos_token_id": eos, "initializer_range": 0.1,
     }  # fmt: skip
     ends = {"bos_token_id": bos, "eos_token_id": eos}
     if kind == "flan-t5":
         shape = {
-            "vocab_size": rounded, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1,
+            "vocab_size": rounded, "d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1,
             "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": pad, "pad_token_id": pad,
             "eos_token_id": eos, "initializer_factor": 0.4,
         }  # fmt: skip

@@ -129,6 +129,19 @@ def test_int8_layers_stay_since_their_product_rounds_its_inputs_too(adapted):
         assert count and sum(type(m).__name__ == "Linear8bitLt" and hasattr(m, "lora_A") for m in model.modules()) == count
 
 
+@pytest.mark.parametrize("quantization, error", [("none", 0), ("nf4", 0.15), ("int8", 0.02)])
+def test_unpacked_weights_are_the_bases_and_reading_them_leaves_the_layer_as_it_was(adapted, quantization, error):
+    model, _, batch = adapted(quantization=quantization)
+    expected = model(**batch).logits.detach()
+    whole, _, _ = adapted(quantization="none")
+    pairs = [(a, b) for a, b in zip(model.modules(), whole.modules(), strict=True) if isinstance(a, LoraLayer)]
+    assert pairs
+    for quantized, plain in pairs:
+        weight = plain.base_layer.weight
+        assert (layers.unpacked(quantized) - weight).norm() <= error * weight.norm()
+    assert torch.equal(model(**batch).logits, expected)
+
+
 def test_without_room_for_copies_nothing_is_merged(adapted, monkeypatch):
     model, base, _ = adapted()
     monkeypatch.setattr(layers, "free_bytes", lambda device: 10.0)

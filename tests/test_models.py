@@ -334,6 +334,29 @@ def test_int8_products_do_not_bury_the_output_in_warnings(recipe, caplog):
     assert [record.message for record in caplog.records if record.name.startswith("bitsandbytes")] == []
 
 
+def unpacking_error(rows, width):
+    """Relative error of a matrix that went through NF4 on a CPU; its rows differ in size, as those of real layers do."""
+    import bitsandbytes as bnb
+
+    matrix = torch.randn(rows, width, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 0, rows)[:, None]
+    packed, state = bnb.functional.quantize_4bit(matrix, blocksize=64, compress_statistics=True, quant_type="nf4")
+    return ((bnb.functional.dequantize_4bit(packed, state) - matrix).norm() / matrix.norm()).item()
+
+
+def test_4bit_rows_that_end_within_a_block_are_refused_where_bitsandbytes_unpacks_them_wrongly(tmp_path):
+    """When the second line fails, bitsandbytes has mended it and the refusal can go."""
+    assert unpacking_error(40, 128) < 0.11
+    assert unpacking_error(40, 96) > 0.5
+    plain = load("tiny-causal")
+    plain.model.config.intermediate_size = 96
+    type(plain.model)(plain.model.config).save_pretrained(tmp_path)
+    plain.tokenizer.save_pretrained(tmp_path)
+    own = {"model_dir": str(tmp_path)}
+    with pytest.raises(LabError, match="multiple of 64 \\(model.layers.0.mlp.down_proj has 96\\): choose quantization=int8"):
+        load("tiny-causal", "qlora", **own)
+    assert load("tiny-causal", "qlora", quantization="int8", **own)
+
+
 def gradient_errors(model, base):
     """Per 4-bit layer, after an evaluation pass: largest error of its input gradient against the product with the dequantized weights
     (infinite where no gradient comes back)."""

