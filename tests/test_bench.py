@@ -19,7 +19,6 @@ from lab_utils.errors import LabError
 
 TINY = Size("tiny", examples=16, answers=6)
 LONG = {"document_tokens": 300}  # so that most of the dialogues keep their lengths, and fit into the 512 tokens of the student script
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def decoder():
