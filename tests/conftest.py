@@ -15,6 +15,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, and toy model
 LOOPBACK = ("127.", "::1", "localhost")
 
 
+def pytest_collection_modifyitems(items):
+    """Files that execute notebooks or a real model come first: with two workers, what takes long must not come last."""
+    long = {item.path for item in items if item.get_closest_marker("notebook") or item.get_closest_marker("model")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Connections to anything but this machine fail, as they do where the lab must run."""
