@@ -66,8 +66,8 @@ target_modules = None  # "all-linear", "attention", "query-value", or a list of 
 quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
 sweep_ranks = [2, 32]  # ranks of the small experiment at the end
-sweep_steps = 3  # its optimizer steps for each rank
-sweep_validation = 6  # its validation documents
+sweep_steps = 2  # its optimizer steps for each rank
+sweep_validation = 4  # its validation documents
 
 # %%
 import copy

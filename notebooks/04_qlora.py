@@ -76,7 +76,7 @@ dropout = None  # on the input of A, in training only
 target_modules = None  # "all-linear", "attention", "query-value", or a list of layer names such as ["q_proj", "v_proj"]
 quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
-quantization_examples = 4  # validation documents on which the quantized bases are compared before training
+quantization_examples = 3  # validation documents on which the quantized bases are compared before training
 
 # %%
 from dataclasses import asdict
