@@ -25,12 +25,12 @@ class Rates:
     """What this machine does at most."""
 
     products: float  # operations a second in matrix products of one number format
-    bytes: float  # a second, read or written by an elementwise operation on tensors that no cache holds
+    elementwise: float  # bytes a second that a gated activation function keeps for its backward pass, forward and backward
 
 
 def measure(precision: str, device: str) -> Rates:
     """The rates of this machine in that number format; takes a second or two."""
-    return Rates(product_rate(precision, device), copy_rate(precision, device))
+    return Rates(product_rate(precision, device), elementwise_rate(precision, device))
 
 
 def step_seconds(needs: Needs, rates: Rates, prompt: int, answer: int) -> float:
@@ -39,10 +39,10 @@ def step_seconds(needs: Needs, rates: Rates, prompt: int, answer: int) -> float:
     rank, targets = getattr(plan, "rank", None), getattr(plan, "target_modules", "all-linear")
     operations = plan.batch_size * arithmetic.training_flops(needs.shape, [(prompt, answer)], rank, targets)
     moved = plan.batch_size * (MOVES * needs.kept(prompt, answer)) + OPTIMIZER_MOVES * needs.trainable
-    return operations / rates.products + moved / rates.bytes
+    return operations / rates.products + moved / rates.elementwise
 
 
-def product_rate(precision: str, device: str, size: int = 2048, repeats: int = 9) -> float:
+def product_rate(precision: str, device: str, size: int = 2048, repeats: int = 15) -> float:
     """Operations a second of square matrix products in that number format on this machine, the median of several."""
     import torch
 
@@ -51,14 +51,14 @@ def product_rate(precision: str, device: str, size: int = 2048, repeats: int = 9
     return 2 * size**3 / _seconds(lambda: left @ right, device, repeats)
 
 
-def copy_rate(precision: str, device: str, size: int = 1 << 25, repeats: int = 9) -> float:
-    """Bytes a second that an addition of two tensors of `size` numbers reads and writes, the median of several."""
+def elementwise_rate(precision: str, device: str, rows: int = 768, width: int = 1536, repeats: int = 25) -> float:
+    """Bytes of inputs a second of `silu(gate) * up`, forward and backward, the median of several. A layer does much of the kind."""
     import torch
 
-    left, right = torch.ones(2, size, device=device, dtype=getattr(torch, precision))
-    out = torch.empty_like(left)
-    each = _seconds(lambda: torch.add(left, right, out=out), device, repeats)
-    return 3 * size * left.element_size() / each
+    gate, up = torch.randn(2, rows, width, device=device).to(getattr(torch, precision)).requires_grad_().unbind()
+    weight = torch.ones_like(gate)
+    each = _seconds(lambda: torch.autograd.grad(torch.nn.functional.silu(gate) * up, (gate, up), weight), device, repeats)
+    return 2 * rows * width * gate.element_size() / each
 
 
 def _seconds(work: Callable, device: str, repeats: int) -> float:

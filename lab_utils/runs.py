@@ -45,15 +45,15 @@ class Run:
     @contextmanager
     def watched(self):
         """Marks the record `stopped` at Ctrl-C and `failed`, with the reason, at any other error; the error goes on."""
-        try:
-            with processes.marking(self.mark):
+        with processes.marking(self.mark):
+            try:
                 yield self
-        except KeyboardInterrupt:
-            self.mark("stopped")
-            raise
-        except Exception as error:
-            self.mark("failed", f"{type(error).__name__}: {error}")
-            raise
+            except KeyboardInterrupt:
+                self.mark("stopped")
+                raise
+            except Exception as error:
+                self.mark("failed", f"{type(error).__name__}: {error}")
+                raise
 
     def mark(self, status: str, reason: str | None = None) -> None:
         """Writes how an unfinished run ended."""

@@ -9,6 +9,8 @@ from lab_utils import check
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, and toy models are no faster on more threads
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -37,17 +39,6 @@ def no_hints_yet(monkeypatch):
 def recipe(request):
     """Both model families."""
     return request.param
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Products as small as those of toy models take longer the more threads wait for each other."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from lab_utils.errors import LabError
 
 TINY = Size("tiny", examples=16, answers=6)
 LONG = {"document_tokens": 300}  # so that most of the dialogues keep their lengths, and fit into the 512 tokens of the student script
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def decoder():
@@ -176,7 +175,7 @@ def test_compilation_pays_where_the_saved_time_has_covered_it():
 
 def test_the_plan_stands_beside_what_was_measured():
     case = next(case for case in bench.cases() if case.name == "plan-lora-96")
-    rates = {"products": 1e12, "bytes": 1e12}
+    rates = {"products": 1e12, "elementwise": 1e12}
     found = section({case.name: [result(100, 8.0, 2.0, rates=rates), result(100, 12.0, 2.5, rates=rates)]})
     gigabytes, seconds = bench_report.predicted(found, case)
     (row,) = rows_of(bench_report.plan_table(found))
@@ -188,8 +187,8 @@ def test_the_plan_stands_beside_what_was_measured():
 
 def test_tables_and_figures_are_written_beside_the_record(tmp_path):
     names = [case.name for case in bench.cases() if case.system != "products"]
-    floor = [{"operations_per_second": 1e9, "bytes_per_second": 1e9}]
-    rates = {"products": 1e9, "bytes": 1e9}
+    floor = [{"operations_per_second": 1e9, "elementwise_bytes_per_second": 1e9}]
+    rates = {"products": 1e9, "elementwise": 1e9}
     results = {"products-float32": floor} | {name: [result(100, 1, rates=rates), result(100, 2, rates=rates)] for name in names}
     bench_report.write(record(results, skipped=["No GPU was found."]), bench.cases(), tmp_path / "toy.md")
     text = (tmp_path / "toy.md").read_text(encoding="utf-8")

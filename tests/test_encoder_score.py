@@ -9,7 +9,6 @@ from lab_utils import encoder_score
 from lab_utils.encoder_score import greedy_match, score
 from lab_utils.errors import LabError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 WORDS = ["ann", "ben", "pays", "buys", "the", "car", "dog", "ten", "euros", "at", "noon", "a", "cat", "sat", "on", "mat"]
 POSITIONS = 24
 

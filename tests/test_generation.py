@@ -25,7 +25,7 @@ KNOWN = [Example("brief", "Ann: A?", ("ok",)), Example("wordy", "Ben: B!", ("the
 
 
 @pytest.fixture(scope="module", autouse=True)
-def float32(one_thread):
+def float32():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "precision", lambda family="causal", wanted="auto": Precision("float32", "set by a test"))
         yield

@@ -152,7 +152,7 @@ def environment(work, endpoint, **more) -> dict[str, str]:
     """Of a process of its own: a hub cache of its own, no login of whoever runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
     cache = {"HF_HOME": str(work / "home"), "LAB_CACHE": str(work / "cache")}
-    return kept | cache | {"HF_ENDPOINT": endpoint, "HF_UPDATE_DOWNLOAD_COUNTS": "0", "OMP_NUM_THREADS": "1"} | more
+    return kept | cache | {"HF_ENDPOINT": endpoint, "HF_UPDATE_DOWNLOAD_COUNTS": "0"} | more
 
 
 def train(situation, name, parameters) -> list[str]:

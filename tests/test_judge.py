@@ -32,7 +32,7 @@ def test_both_orders_are_shown_with_the_document():
 
 
 @pytest.fixture(scope="module", params=["tiny-causal", "tiny-seq2seq"])
-def base(request, one_thread):
+def base(request):
     return models.load(config.resolve(request.param, "zero_shot"))
 
 
@@ -85,7 +85,7 @@ def test_hostile_text_neither_breaks_the_judge_nor_pushes_the_question_out(base,
     assert judged(base, blind.Task("d", text, "sa", text, "sb", "Other.")) in ("A", "B", TIE)
 
 
-def test_a_judges_choices_stand_in_the_same_files_but_apart_from_people(tmp_path, one_thread, capsys):
+def test_a_judges_choices_stand_in_the_same_files_but_apart_from_people(tmp_path, capsys):
     finished = write_runs(tmp_path, count=3)
     judge.run(tmp_path, documents(finished), "tiny-causal", count=3)
     judge.run(tmp_path, documents(finished), "tiny-causal", count=3)
@@ -116,7 +116,7 @@ def test_agreement_of_a_judge_with_people_counts_its_consistent_choices_only(tmp
     assert (choice["wins"], choice["losses"], choice["ties"]) == (3, 1, 2)
 
 
-def test_a_judge_of_its_own_base_is_told_to_be_partial(tmp_path, one_thread, capsys):
+def test_a_judge_of_its_own_base_is_told_to_be_partial(tmp_path, capsys):
     import json
 
     finished = write_runs(tmp_path, count=1)

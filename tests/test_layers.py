@@ -9,7 +9,6 @@ from peft.tuners.lora import LoraLayer
 from lab_utils import config, data, encoding, generation, layers, models, training
 from lab_utils.environment import Precision
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 BF16, FP32 = Precision("bfloat16", "set by a test"), Precision("float32", "set by a test")
 
 

@@ -13,8 +13,6 @@ from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.errors import LabError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 EXAMPLES = [
     Example("a", "Ann: Are you coming?\nBen: At eight.", ("Ben comes at eight.",)),
     Example(

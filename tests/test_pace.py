@@ -36,7 +36,7 @@ def test_a_step_does_not_depend_on_how_the_batch_is_split():
 def test_rates_are_work_over_seconds(monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr(pace, "now", lambda device: next(ticks))  # whatever is measured seems to take one second
-    assert pace.copy_rate("bfloat16", "cpu", size=100, repeats=3) == 3 * 100 * 2
+    assert pace.elementwise_rate("bfloat16", "cpu", rows=10, width=10, repeats=3) == 2 * 100 * 2
     assert pace.product_rate("float32", "cpu", size=8, repeats=3) == 2 * 8**3
 
 

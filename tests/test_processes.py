@@ -30,7 +30,7 @@ def torchrun(*words, count=2):
     address = ["--nproc_per_node", str(count), "--master_addr", "127.0.0.1", "--master_port", str(port)]
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *address, str(ROOT / "tests/several.py"), *words],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -49,7 +49,6 @@ def one_and_two(tmp_path_factory):
     return one, [json.loads((folder / f"{index}.json").read_text()) for index in range(2)]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 each_case = pytest.mark.parametrize("case", [" ".join(case) for case in several.CASES])
 
 

@@ -1,9 +1,8 @@
 """Every recipe, on a shrunken model of its own architecture and data in its own layout: all its methods, all its notebooks."""
 
-import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import pytest
 import shrunken
@@ -21,7 +20,7 @@ KINDS = {
     "tinyllama-cnn-dailymail": "tinyllama",
 }
 OTHER_MODELS = {"google/gemma-2b-it": "gemma", "microsoft/phi-2": "phi", "mistralai/Mistral-7B-Instruct-v0.2": "mistral"}
-OFFLINE = {"smollm2-everyday", "tiny-causal", "tiny-seq2seq"}  # run as they are in other tests
+OFFLINE = ["smollm2-everyday", "tiny-causal", "tiny-seq2seq"]  # run as they are in other tests
 SMALL = {"train_examples": 8, "validation_examples": 2, "test_examples": 3, "epochs": 1.0}
 
 
@@ -46,28 +45,27 @@ def parameters_of(recipe, place, model=None):
 
 @pytest.fixture(scope="module")
 def executed(place, tmp_path_factory):
-    """recipe -> the finished process that ran its notebooks, and its run directory. Two at a time, on one thread each."""
+    """Runs a recipe's notebooks, once; gives the finished process and its run directory."""
 
+    @cache
     def run(recipe):
         out = tmp_path_factory.mktemp(recipe)
         words = [f"-p{name}={value}" for name, value in parameters_of(recipe, place).items()]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "lab_utils", "run", "--recipe", recipe, "--out", str(out), *words]
-        return subprocess.run(command, cwd=runner.root(), env=environment, capture_output=True, text=True), out
+        return subprocess.run(command, cwd=runner.root(), capture_output=True, text=True), out
 
-    with ThreadPoolExecutor(2) as pool:
-        yield {recipe: pool.submit(run, recipe) for recipe in KINDS}
+    return run
 
 
 def test_no_recipe_is_left_out():
-    assert set(config.recipe_names()) == set(KINDS) | OFFLINE
+    assert set(config.recipe_names()) == {*KINDS, *OFFLINE}
     assert set(OTHER_MODELS) == set(config.load_recipe("tinyllama-cnn-dailymail").models)
 
 
 @pytest.mark.notebook
 @pytest.mark.parametrize("recipe", KINDS)
 def test_every_notebook_runs_and_every_method_finishes(executed, recipe):
-    done, out = executed[recipe].result()
+    done, out = executed(recipe)
     assert done.returncode == 0, done.stdout + done.stderr
     offered = config.load_recipe(recipe).methods
     assert [run.method for run in runs.read_all(out)] == offered
@@ -79,7 +77,7 @@ def test_every_notebook_runs_and_every_method_finishes(executed, recipe):
 @pytest.mark.notebook
 @pytest.mark.parametrize("recipe", KINDS)
 def test_a_notebook_whose_method_is_not_offered_is_left_out_with_the_reason(executed, recipe):
-    done, _ = executed[recipe].result()
+    done, _ = executed(recipe)
     for notebook in runner.NOTEBOOKS:
         left_out = notebook.method is not None and notebook.method not in config.load_recipe(recipe).methods
         assert (f"{notebook.name} is left out. Recipe '{recipe}' offers no {notebook.method}: " in done.stdout) == left_out

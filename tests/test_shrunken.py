@@ -16,8 +16,6 @@ from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.errors import LabError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHORT = [
     Example("a", "Ann: Are you coming?\nBen: At eight.", ("Ben comes at eight.",)),
     Example("b", "Ann: Is it ready?\nBen: Not yet, the paint is wet.", ("It is wet and not ready.",)),

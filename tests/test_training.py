@@ -12,8 +12,6 @@ from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.errors import LabError, TrainingDiverged
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 WORDS = [
     "the",
     "ship",

@@ -25,7 +25,7 @@ def measure(case: Case, size: Size) -> dict[str, Any]:
     device = environment.machine().device
     if case.system == "products":
         rates = pace.measure(case.changes["precision"], device)
-        return {"operations_per_second": rates.products, "bytes_per_second": rates.bytes}
+        return {"operations_per_second": rates.products, "elementwise_bytes_per_second": rates.elementwise}
     with contextlib.ExitStack() as stack:
         if case.switch in BEFORE_LOADING:
             stack.enter_context(BEFORE_LOADING[case.switch]())

@@ -211,7 +211,7 @@ def predicted(section: Section, case: Case) -> tuple[float, float]:
     device = Device("measured", section.machine["memory_gb"], tuple(capability) if capability else None)
     result = section.good(case.name)[0]
     needs = Needs(settings, architectures.shape_of(settings.recipe.model.source), device, result["precision"])
-    rates = pace.Rates(*(statistics.median(one["rates"][part] for one in section.good(case.name)) for part in ("products", "bytes")))
+    rates = pace.Rates(*(statistics.median(one["rates"][part] for one in section.good(case.name)) for part in ("products", "elementwise")))
     prompt, answer = (statistics.mean(lengths) for lengths in zip(*result["lengths"], strict=True))
     return sum(needs.training().values()), pace.step_seconds(needs, rates, round(prompt), round(answer))
 

@@ -32,7 +32,7 @@ SCHEMA = 1
 RECORDED = Path(__file__).parents[1] / "recorded" / "bench"
 QUICK_OUT = Path("runs/bench")
 QUICK = Size("small", examples=16, answers=8)
-FULL = Size("small", examples=48, answers=60)
+FULL = Size("small")
 ON_GPU = Size("small", examples=240, answers=60)
 ROUNDS = 3
 GROWTH_EXAMPLES = 16
