@@ -137,6 +137,8 @@ class Adapter(Training):
     def _switches_go_together(self):
         if self.pissa and self.quantization != "none":
             raise ValueError("pissa takes singular vectors of exact weights; use quantization: none with it")
+        if self.pissa and self.dora:
+            raise ValueError("pissa and dora do not go together: a saved PiSSA adapter has no place for DoRA's magnitudes; choose one")
         if self.dora and self.quantization == "int8":
             raise ValueError("dora needs the norms of the weights, which int8 layers do not give; use quantization: nf4 or none with it")
         if self.loraplus_ratio and self.optimizer != "adamw":

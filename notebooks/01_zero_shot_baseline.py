@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 1. Zero-shot baseline
 #
-# How well does a language model summarize before we train it?
+# How well does a language model summarize before we train it? Asking it without training and without an example is called **zero-shot**.
 #
 # | | |
 # |---|---|
@@ -20,12 +20,13 @@
 #
 # Words are explained in [GLOSSARY.md](GLOSSARY.md), failures in [TROUBLESHOOTING.md](TROUBLESHOOTING.md), sources in [READING.md](READING.md).
 #
-# The course has five notebooks. This one sets the mark. Notebooks 2 to 4 try to beat it with full fine-tuning, LoRA and QLoRA. Notebook 5 asks what
-# each method really bought.
+# The course has five notebooks. This one measures the score to beat. Notebooks 2 to 4 try to beat it with three ways of training: full fine-tuning,
+# LoRA and QLoRA. Notebook 5 asks what each of them gained, and at what cost.
 #
-# Six **exercises** check themselves. Replace the `...`, run the cell, and read the verdict: passed, almost with a hint, or not attempted. Hints grow
-# with every wrong answer. The notebook runs to its end in any case: where an answer is missing, the lab's own takes its place. Three cells **break**
-# something on purpose, so that you know the symptom when you meet it again. And before every measurement: write down what you expect.
+# Six **exercises** check themselves. Replace the `...`, run the cell, and read the verdict: passed, almost (with a hint), or not attempted. Hints grow
+# with every wrong answer. The notebook runs to its end in any case: where a later cell needs an answer that is missing, the lab's own takes its place.
+# Three sections **break** something on purpose, so that you know the symptom when you meet it again. Where you read "Predict", write down what you
+# expect before you run the next cell.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -45,17 +46,17 @@ from lab_utils import bootstrap
 bootstrap.ensure()
 
 # %% [markdown]
-# The lines above say where you are and in which number format matrix products usually run here. The reason matters: some GPUs accept `bfloat16` and
-# only imitate it, slowly.
+# The lines above name this machine and the number format in which it usually multiplies matrices. `float32` has 32 bits a number. `bfloat16` and
+# `float16` have 16, which is faster where the hardware supports it. A reason is given because some GPUs accept `bfloat16` and only imitate it, slowly.
 #
-# **Parameters.** Every notebook has one such cell. `None` means: as the recipe says. A recipe is a YAML file in `lab_utils/recipes`. Your own data may
-# be a folder or a single file; name its two columns where they have other names. Give all notebooks the same model and data, or their scores cannot be
-# compared.
+# **Parameters.** Every notebook has a cell like the next one. A **recipe** is a YAML file in `lab_utils/recipes` that fixes model, data, prompt, limits
+# and training. `None` means: as the recipe says. Your own data may be a folder or a single file. Name its two columns if the comments below do not list
+# their names. Give all notebooks the same model and data, or their scores cannot be compared.
 
 # %% tags=["parameters"]
 recipe = "smollm2-everyday"  # which model, data, prompt and budgets
 run_dir = "runs/smollm2-everyday"  # where records go
-seed = 0
+seed = 0  # decides every random draw
 model = None  # another model: a hub id
 model_dir = None  # a folder with another model
 data = None  # other data: a hub id
@@ -76,7 +77,7 @@ settings = config.resolve(
     summary_column=summary_column, test_from=test_from, test_examples=test_examples,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
-run = runs.start(run_dir, settings)
+run = runs.start(run_dir, settings)  # from here on this run is recorded
 print(settings.recipe.title)
 print(f"{corpus.name} ({corpus.source}): {len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test documents")
 
@@ -85,24 +86,27 @@ for what, notes in {"recipe": settings.recipe.all_notes, "data": corpus.notes}.i
     print(f"Notes on the {what}:", *(notes or ["none"]), sep="\n- ")
 
 # %% [markdown]
-# A recipe's notes say where it comes from, what was put right, and what its base has seen before. The data's notes say what was found in them. Two
-# findings matter for every score. A document that stands in the training split and in the test split is a **leak**: the model was shown its summary.
-# And a document with several references is **one** test item: counted once for each reference, it would pass for more evidence than it is.
+# A recipe's notes say where it comes from, what was corrected, and what its **base model**, the pretrained model that we start from, has seen before.
+# The data's notes say what was found in the data. Two findings would matter for every score:
+#
+# - A document that stands in the training split and in the test split is a **leak**: training would show the model its summary.
+# - A document with several reference summaries is **one** test item. Counted once for each of them, it would pass for more evidence than it is.
 #
 # ## Look at the data
 #
-# Always read before you train. We call this document the **story**. It will stay with us through all five notebooks: every method is asked to
-# summarize it. Read it and write your own summary, in one or two sentences, on paper. You will need it soon.
+# Always read before you train. We call the first test document the **story**. It stays with us through all five notebooks: every method is asked to
+# summarize it. Read it and write your own summary, in one or two sentences, on paper. You will need it soon. (In some data, tags such as `#Person1#`
+# stand for names.)
 
 # %%
 story = corpus.test[0]
 print(story.document)
 
 # %% [markdown]
-# Here is what its writers made of it: the **references**. Some data sets have one for each document, some have several, by different writers. Compare
-# them with yours: the facts, then the words.
+# Now the **references**: the summaries that come with the document. A model's summary is scored against them. Some data sets have one for each
+# document, some have several, by different writers. Compare them with yours: first the facts, then the words.
 #
-# **Predict:** if we count shared words, how similar are two texts about one document? 100 would be the same words, 0 none in common.
+# **Predict:** if we count shared words, how similar are two good summaries of one document? 100 would be the same words, 0 none in common.
 
 # %%
 for number, reference in enumerate(story.references, 1):
@@ -113,13 +117,14 @@ for number, reference in enumerate(story.references, 1):
 #
 # ROUGE-1 counts shared words (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries").
 #
-# - **Precision:** which share of the summary's words are in the reference?
-# - **Recall:** which share of the reference's words are in the summary?
+# - **Precision:** what share of the summary's words is in the reference?
+# - **Recall:** what share of the reference's words is in the summary?
 # - **F1:** their harmonic mean, 2 P R / (P + R). We write it from 0 to 100.
 #
-# First the words. We split as the library does, which also drops commas and the marks of names such as `#Person1#`. Then we collect texts to score: the
-# story's own beginning (**lead-3**, its first three turns or sentences) and the other references, if there are any. All will be scored against the
-# first reference.
+# First the words. We split a text as the library `rouge-score` does: lower case, letters and digits only. Commas and the `#` of `#Person1#` go.
+#
+# Then we collect texts to score: the story's own beginning (**lead-3**, its first three turns or sentences; a turn is what one speaker says at a time)
+# and the other references, if there are any. All are scored against the first reference.
 
 # %%
 import re
@@ -139,7 +144,7 @@ print(words(reference))
 #
 # `summary` and `reference` are lists of words. Return F1, a number from 0 to 100. Two texts without a shared word get 0, and so does an empty list.
 #
-# A word is shared as often as it occurs in **both** lists. `Counter` is imported and counts.
+# A word is shared as often as it occurs in **both** lists: twice in one and three times in the other makes two. `Counter`, imported above, counts.
 #
 # **Predict:** a summary is one correct word, twenty times. Is its precision high or low? Its recall?
 
@@ -164,12 +169,14 @@ verdict
 # the same F1 and worth showing: F1 is the overlap over the mean length.
 
 # %% [markdown]
-# Now the library. It should agree to the last digit, as long as it does not stem words.
+# Now the library, with its stemmer (explained below) switched off. Both should agree to the last digit. `verdict.best` is your function if it passed,
+# and the lab's own if not.
 
 # %%
 from rouge_score.rouge_scorer import RougeScorer
 
-library, rouge1 = RougeScorer(["rouge1", "rougeL"], use_stemmer=False), verdict.best
+rouge1 = verdict.best
+library = RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
 for name, text in texts.items():
     by_hand, by_library = rouge1(words(text), words(reference)), 100 * library.score(reference, text)["rouge1"].fmeasure
     print(f"{name}: by hand {by_hand:.2f}, by the library {by_library:.2f}")
@@ -177,13 +184,16 @@ for name, text in texts.items():
 print(f"the reference's first word, twenty times: {rouge1(20 * words(reference)[:1], words(reference)):.2f}")
 
 # %% [markdown]
+# Twenty times one right word scores next to nothing. The word counts only as often as the reference has it: all other repeats lower precision, and
+# recall is what one word is worth.
+#
 # ROUGE-1 does not see the order of words. **ROUGE-L** does. In place of the shared words it takes the **longest common subsequence**: as many words as
 # possible that stand in both texts in the same order. Other words may stand between them. Of *a b c d* and *b x d a* it is *b d*.
 #
 # ### Exercise 1.2 (build): Write ROUGE-L
 #
-# Again `summary` and `reference` are lists of words, and F1 from 0 to 100 is wanted, with the length of the longest common subsequence as the number of
-# shared words. Texts may have hundreds of words, so do not try all subsequences.
+# Again `summary` and `reference` are lists of words. Return F1 from 0 to 100, with the length of the longest common subsequence as the number of shared
+# words, and 0 where nothing is shared. Texts may have hundreds of words, so do not try all subsequences (dynamic programming avoids it).
 #
 # **Predict:** can ROUGE-L of two texts be higher than their ROUGE-1?
 
@@ -215,10 +225,12 @@ for name, text in texts.items():
     assert abs(by_hand - by_library) < 1e-4
 
 # %% [markdown]
-# Published numbers use **stemming**: "agrees" and "agreed" then count as one word. ROUGE-2 counts pairs of neighbouring words. ROUGE-Lsum is ROUGE-L
-# sentence by sentence. `metrics.rouge` gives all of them, stemmed, and from here on we use it.
+# ROUGE-L is never above ROUGE-1: the words of a common subsequence are shared words.
 #
-# Two good summaries of one document are usually far from 100. Keep that in mind when a model scores 40.
+# Most published numbers use **stemming**: "agrees" and "agreed" then count as one word. ROUGE-2 counts pairs of neighbouring words. ROUGE-Lsum is
+# ROUGE-L sentence by sentence. `metrics.rouge` gives all of them, stemmed, so its numbers differ a little from ours. From here on we use it.
+#
+# **Predict:** which of the four is the lowest, and why?
 
 # %%
 import pandas as pd
@@ -227,12 +239,16 @@ pairs = {f"{name} against reference 1": metrics.rouge(text, reference) for name,
 pd.DataFrame(pairs).T.round(1)
 
 # %% [markdown]
+# ROUGE-2 is usually the lowest: a pair is shared only if both words are, side by side. And two good summaries of one document are usually far from 100.
+# Keep that in mind when a model scores 40.
+#
 # ### Exercise 1.3 (explore): A true summary, and a false one that scores higher
 #
-# Type your summary from paper as `honest`. Then write `false`: a summary of the story that states something wrong and still scores **higher**. Name its
-# wrong words in `false_words`, as they stand there.
+# All three answers are strings. Type your summary from paper as `honest`. Then write `false`: a summary of the story that states something wrong and
+# still scores **higher**. Copy the words that make it wrong, as they stand there side by side, into `false_words`.
 #
-# The check computes ROUGE-1 of both against reference 1, without stemming. `honest` must also be above lead-3. Try several.
+# The check computes ROUGE-1 of both against reference 1, without stemming. `honest` must also be above lead-3. Neither may be the reference word for
+# word. Expect to try several.
 #
 # **Predict:** how few words make a good summary false? How many points do they cost?
 
@@ -252,18 +268,19 @@ check.fool_rouge((honest, false, false_words), document=story.document, referenc
 # %% [markdown]
 # ## How long are the texts?
 #
-# A model reads tokens, not words. Longer inputs cost time and memory, so every recipe sets two limits. Documents over the limit lose their end. That
-# is counted and reported. A summary is never cut: a reference without its end would teach the wrong thing. Training leaves out the few that are too
-# long, and says how many.
+# A model reads **tokens**: words, parts of words and marks, into which its **tokenizer** splits a text. An English token is about three quarters of a
+# word. Longer inputs cost time and memory, so every recipe sets two limits. A document over its limit loses its end, and such documents are counted. A
+# summary is never cut: a reference without its end would teach the wrong thing. Training leaves out the few summaries that are too long, and says how
+# many.
 #
-# **Predict:** which share of the documents would lose their end at 256 tokens? And at the recipe's own limit?
+# **Predict:** what share of the documents would lose their end at 256 tokens? And what share would you accept at the recipe's own limit?
 
 # %%
 base = models.load(settings)
 print(f"{base.precision.name} products: {base.precision.reason}")
 tokens = {
     "documents": [len(base.tokenizer(e.document, add_special_tokens=False)["input_ids"]) for e in corpus.train],
-    "summaries": [len(base.tokenizer(e.summary, add_special_tokens=False)["input_ids"]) for e in corpus.train],
+    "summaries": [len(base.tokenizer(e.summary, add_special_tokens=False)["input_ids"]) for e in corpus.train],  # the first reference of each
 }
 
 # %%
@@ -280,10 +297,10 @@ plots.lengths(tokens, limits).save(run.figures / "lengths.png")
 #
 # ### Exercise 1.4 (build): Find the smallest limit
 #
-# `lengths` is a list of whole numbers, the tokens of each text, in any order. `share` is the share of texts that may lose their end, such as 0.1. Return
-# the **smallest** limit, a whole number of tokens, at which no more than that share is cut. A text of exactly that length is not cut.
+# `lengths` is a list of whole numbers, the tokens of each text, in any order. `share`, from 0 to below 1, is the share of texts that may be cut.
+# Return the **smallest** limit, a whole number of tokens, at which no more than that share is cut. A text of exactly that length is not cut.
 #
-# **Predict:** for lengths 10, 20, 30, 40 and a share of 0.25, what is the limit? What would an interpolated percentile say?
+# **Predict:** for lengths 10, 20, 30, 40 and a share of 0.25, what is the limit? What would `numpy.percentile` say, which interpolates between lengths?
 
 # %%
 def length_limit(lengths, share):
@@ -303,37 +320,38 @@ verdict
 # %%
 length_limit = verdict.best
 allowed = {"half": 0.5, "15%": 0.15, "10%": 0.1, "5%": 0.05, "none": 0.0}
-found = {name: {share: length_limit(lengths, allowed[share]) for share in allowed} for name, lengths in tokens.items()}
+found = {name: {label: length_limit(lengths, share) for label, share in allowed.items()} for name, lengths in tokens.items()}
 print("The recipe's limits:", limits)
 pd.DataFrame(found).rename_axis("may lose their end")
 
 # %% [markdown]
+# For the four lengths the limit is 30: one text of four is longer. Interpolation says 32.5, and no text needs the tokens above 30. Now compare the
+# recipe's limits with the table: what share of the texts do they give up?
+#
 # ## The baseline that costs nothing
 #
-# **Lead-3** copies the beginning: the first three turns of a conversation, the first three sentences of an article. It knows nothing. Any model worth
-# its electricity should beat it. On news that is hard, because articles say the main thing first (See et al. 2017, "Get To The Point").
+# A **baseline** is a score to beat. **Lead-3** copies the beginning: the first three turns of a conversation, the first three sentences of an article.
+# It understands nothing, so a useful model should beat it. On news that is hard, because articles say the main thing first (See et al. 2017, "Get To
+# The Point").
 #
-# **Predict:** what ROUGE-1 will it get?
+# **Predict:** what ROUGE-1 will it get, as a mean over the test documents? Its score on the story is above.
 
 # %%
 from types import SimpleNamespace
 
-
-def scored(name_of_prediction):
-    """Scores of one text per test document, whatever made it."""
-    return metrics.score([SimpleNamespace(id=e.id, prediction=name_of_prediction(e), references=e.references) for e in corpus.test])
-
-
-lead_rows = scored(lambda e: baselines.lead(e.document))
+copies = [SimpleNamespace(id=e.id, prediction=baselines.lead(e.document), references=e.references) for e in corpus.test]
+lead_rows = metrics.score(copies)  # one row of scores for each document
 lead = metrics.summarize(lead_rows)["rouge1"]
 print(f"lead-3: ROUGE-1 {lead['mean']:.1f}, 95% interval {lead['low']:.1f} to {lead['high']:.1f}, {len(lead_rows)} documents")
 print(metrics.PROTOCOL)
 
 # %% [markdown]
-# **Why an interval?** We have some documents, not all the documents in the world. Another draw would give another mean. The interval comes from the
-# **bootstrap**: draw as many documents again, with replacement, take the mean, repeat 10,000 times, keep the middle 95% of the means.
+# The last line is the **protocol**: how the number came about. Scores with different protocols cannot be compared.
 #
-# A method that is "one point better" inside such an interval may be no better at all.
+# **Why an interval?** We have some documents, not all the documents in the world. Other documents would give another mean. The interval comes from the
+# **bootstrap**: from our documents draw as many again, with replacement, take the mean, repeat 10,000 times, keep the middle 95% of the means.
+#
+# A method that is "one point better", inside such an interval, may be no better at all.
 
 # %% [markdown]
 # ## What the model reads
@@ -347,6 +365,8 @@ print(metrics.PROTOCOL)
 # The prompt is made in the same way for both.
 #
 # The text below is decoded from token ids, so it is exactly what the model gets. (Some tokenizers read line breaks as spaces.)
+#
+# **Predict:** what will stand before the document, and what behind it?
 
 # %%
 prompt = base.encoder.prompt_of(story.document)
@@ -359,11 +379,13 @@ print(base.tokenizer.decode(prompt))
 # that it does not stand there twice. Some models have no BOS, T5 for one, and some name one and do without it, such as Phi-2.
 #
 # **EOS** (end of sequence) is how a model says "I am done". Training will teach it when to say so.
+#
+# In the tokens below, `Ġ` or `▁` stands for a space and `Ċ` for a line break.
 
 # %%
 print("the prompt begins:", base.tokenizer.convert_ids_to_tokens(prompt[:6]))
 print("BOS:", base.tokenizer.bos_token or "none", "  EOS:", base.tokenizer.eos_token)
-assert prompt[:2] != 2 * [base.tokenizer.bos_token_id]
+assert prompt[:2] != 2 * [base.tokenizer.bos_token_id]  # BOS does not stand there twice
 
 # %% [markdown]
 # ### Exercise 1.5 (recall): What does the model read?
@@ -384,10 +406,12 @@ check.model_reads(read)
 # %% [markdown]
 # ## Ask it
 #
-# Decoding is **greedy**: always the most probable next token. It is not the prettiest choice. It is the same every time, and that is what a
-# comparison needs.
+# Decoding is **greedy**: always the most probable next token. Other ways may read better, but this one leaves nothing to chance, and that is what a
+# comparison needs. An answer ends when the model writes EOS. If it does not, the answer is cut off after `max_new_tokens` tokens.
 #
-# The story is the first question. **Predict:** will a model of this size get the names right? The main point?
+# The first document we ask about is the story.
+#
+# **Predict:** will a model of this size get the names right? The main point? Will it end by itself?
 
 # %%
 from lab_utils import generation
@@ -397,13 +421,15 @@ print(first_try.predictions[0].prediction)
 print("\nended by itself:", first_try.predictions[0].stopped)
 
 # %% [markdown]
+# Check every statement of this answer against the story. Then go on to ask worse.
+#
 # ## Break it: three ways to ask wrongly
 #
-# Each of the next cells makes one usual mistake, on a few validation documents and with short answers. None of them is an error to the computer. (For
-# the first, transformers has a warning. It is easily lost among others, and this lab silences them.) So you must know the **symptom**.
+# Each of the next three sections makes one usual mistake, on a few validation documents with short answers. None of them is an error to the computer.
+# (For the first, transformers has a warning. It is easily lost among others, and this lab silences them.) So you must know the **symptom**.
 #
-# First a plain helper: prompts of different lengths are filled up to one length (**padding**), a mask says which positions are padding, and the model
-# writes. It is what `generation.summarize` does for every batch.
+# First a helper. Prompts of different lengths are filled up to one length (**padding**), a mask says which positions are padding, and the model writes.
+# `generation.summarize` does the same for every batch.
 
 # %%
 import torch
@@ -413,13 +439,13 @@ from lab_utils.batching import pad_left, pad_right
 
 def answers(prompts, pad, **changes):
     """Short answers to a batch of prompts; `changes` go to the decoding."""
-    masks = [[1] * len(prompt) for prompt in prompts]
-    ids, mask = (torch.tensor(pad(rows, fill), device=base.model.device) for rows, fill in ((prompts, base.tokenizer.pad_token_id), (masks, 0)))
+    ids = torch.tensor(pad(prompts, base.tokenizer.pad_token_id), device=base.model.device)
+    mask = torch.tensor(pad([[1] * len(prompt) for prompt in prompts], 0), device=base.model.device)  # 1: prompt, 0: padding
     decoding = generation.decoding(base)
     decoding.update(max_new_tokens=min(24, decoding.max_new_tokens), **changes)
     with torch.no_grad(), base.precision.autocast(base.model.device.type):
         output = base.model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding)
-    first = ids.shape[1] if base.family == "causal" else 0
+    first = ids.shape[1] if base.family == "causal" else 0  # a decoder's output begins with its prompt
     return [base.tokenizer.decode(row[first:], skip_special_tokens=True).strip() for row in output]
 
 # %%
@@ -449,9 +475,10 @@ for prompt, left, right in zip(prompts, *padded.values(), strict=True):
 print({side: f"ROUGE-1 {mean_rouge1(texts):.1f}" for side, texts in padded.items()}, base.family)
 
 # %% [markdown]
-# **Symptom:** the longest document of every batch is answered well, the others derail at their first word, and scores change with the batch size. Ask one
-# document alone and in a batch: if the answers differ by more than a word or two, look at the padding. (A word or two may differ honestly, because
-# sums in 16 bits depend on the shape of the batch.) **Left to generate with a decoder, right to train**, and always with the mask.
+# **Symptom:** the longest document of every batch, which has no padding, is answered as usual. The others derail at their first word, and scores change
+# with the batch size. Ask one document alone and in a batch: if the answers differ from the beginning, look at the padding. (Further on they may part
+# without any mistake: sums in 16 bits depend on the shape of the batch, and one other word leads to others.) **Left to generate with a decoder,
+# right to train**, and always with the mask.
 #
 # ### Break it: sampling while scoring
 #
@@ -464,15 +491,15 @@ print({side: f"ROUGE-1 {mean_rouge1(texts):.1f}" for side, texts in padded.items
 usual, pad = ("left", pad_left) if base.family == "causal" else ("right", pad_right)
 with torch.random.fork_rng():  # what comes later must not depend on this cell
     torch.manual_seed(seed)
-    drawn = answers(3 * prompts, pad, do_sample=True)
+    drawn = answers(3 * prompts, pad, do_sample=True)  # each prompt three times, in one batch
 rounds = [mean_rouge1(drawn[start : start + len(few)]) for start in range(0, len(drawn), len(few))]
 again = answers(prompts, pad)
 print("sampled:", *(f"{score:.1f}" for score in rounds), f"(spread {max(rounds) - min(rounds):.1f} points of ROUGE-1)")
 print(f"greedy:  {mean_rouge1(padded[usual]):.1f} {mean_rouge1(again):.1f}, {'the same' if again == padded[usual] else 'other'} answers both times")
 
 # %% [markdown]
-# **Symptom:** the same model gets another score each time it is scored, and a difference between two methods comes and goes. The spread above comes from
-# the dice alone. A comparison that samples must average over many draws; one that decodes greedily need not.
+# **Symptom:** the same model gets another score each time it is scored, and a difference between two methods comes and goes. The spread above is due
+# to chance alone. A comparison that samples must average over many draws; one that decodes greedily need not.
 #
 # ### Break it: another prompt than the model knows
 #
@@ -493,7 +520,7 @@ for name, found in told.items():
     print(f"{name}: ROUGE-1 {mean_rouge1(found):.1f}, for example {found[0]!r}\n")
 
 # %% [markdown]
-# **Symptom:** a lower score, and answers in another manner: they go on with the document, tell something else, or never end. No message says why.
+# **Symptom:** a lower score, and other answers: empty, going on with the document, about something else, or without end. No message says why.
 # With so few documents the score alone proves nothing, so read the answers. Print one decoded prompt, as we did above, before you trust any score. In
 # this course one function writes every prompt, for training and for generation alike.
 #
@@ -509,18 +536,15 @@ for name, found in told.items():
 # %%
 asked = corpus.validation[:prompt_examples]
 results = {shots: generation.summarize(base.model, base, asked, shots=corpus.train[:shots]) for shots in shots_tried}
-tried = {
-    shots: {
-        "scores": [row["rouge1"] for row in metrics.score(result.predictions)],
-        "tokens": max(len(base.encoder.prompt_of(e.document, corpus.train[:shots])) for e in asked),
-    }
-    for shots, result in results.items()
-}
+tried = {}
+for shots, result in results.items():
+    longest = max(len(base.encoder.prompt_of(e.document, corpus.train[:shots])) for e in asked)
+    tried[shots] = {"scores": [row["rouge1"] for row in metrics.score(result.predictions)], "tokens": longest}
 
 # %% [markdown]
-# All were asked about the same documents, so we compare document by document. The table has each mean with its 95% interval, and each one's
-# **paired difference** to the highest mean. Where the interval of a difference contains 0, these documents do not show which of the two is better. (With
-# so few documents, even these intervals are too narrow.)
+# All prompts were asked about the same documents, so we compare document by document. The table has each mean with its 95% interval, and each one's
+# **paired difference** to the highest mean (0 for the highest itself). Where the interval of a difference contains 0, these documents do not show
+# which of the two is better. (With so few documents, even these intervals are too narrow.)
 
 # %%
 from lab_utils import significance
@@ -528,7 +552,7 @@ from lab_utils import significance
 highest = max(tried, key=lambda shots: sum(tried[shots]["scores"]))
 gaps = {shots: significance.paired_difference(trial["scores"], tried[highest]["scores"]) for shots, trial in tried.items()}
 rows = {
-    f"{shots} examples": {
+    f"examples: {shots}": {
         "ROUGE-1": str(significance.bootstrap(trial["scores"])),
         "minus the highest": gaps[shots].signed(),
         "longest prompt, tokens": trial["tokens"],
@@ -540,13 +564,17 @@ rows = {
 pd.DataFrame(rows).T
 
 # %% [markdown]
+# Compare the table with your predictions. The highest mean alone does not say which prompt wins; the differences do.
+#
 # ### Exercise 1.6 (explore): How many examples?
 #
-# Choose a number of examples from the table, as `shots`, and give your `reason`: `"score"` if the score alone settles it, `"cost"` if several are
-# level and the shortest prompt decides. The check compares your claim with the table.
+# Choose a number of examples from the table, as `shots`, and give your `reason`, a string: `"score"` if the score alone settles it, `"cost"` if several
+# are level and the shortest prompt decides. Level means: the interval of the difference to the highest mean contains 0. The check compares your claim
+# with the table.
 #
-# Then change `shots_tried` or `prompt_examples` in the parameters cell and run this section again. **Predict:** with twice as many documents, would
-# your choice stand?
+# Then change `shots_tried` or `prompt_examples` in the parameters cell, run it, and run this section again.
+#
+# **Predict:** with twice as many documents, would your choice stand?
 
 # %%
 # BEGIN SOLUTION
@@ -569,6 +597,8 @@ check.prompt_choice((shots, reason), tried=tried)
 #
 # Now the real measurement, on every test document. It is written to a **record**, `run.json`, with the settings, the versions, the scores and their
 # protocol. The summaries go to `predictions.jsonl`. Notebook 5 reads both.
+#
+# **Predict:** what ROUGE-1 will the untrained model get? Above lead-3, or below?
 
 # %%
 from lab_utils import methods
@@ -579,8 +609,8 @@ print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
 # %% [markdown]
-# Is that what one should expect here? The lab keeps the records behind its README. The 95% interval of a recorded mean is the **band** in which your
-# mean should lie, if you changed nothing.
+# Is that what one should expect here? The lab keeps records of its own runs. The 95% interval of a recorded mean is the **band** in which your mean
+# should lie, if you changed nothing.
 
 # %%
 from lab_utils import expected
@@ -588,9 +618,13 @@ from lab_utils import expected
 print(expected.sentence(run.record))
 
 # %% [markdown]
-# The same table as a picture, with lines to judge it by. Three of them copy: **lead-3** the beginning, **longest-3** the
-# longest turns, **whole document** everything. Where documents have several references there is also **one
-# reference against the others**: what a careful writer gets when scored by other writers. No system should be expected to pass that by much.
+# The same ROUGE-1 as a picture, beside other scores to judge it by. Three of them copy: **lead-3** the beginning, **longest-3** the three longest turns
+# or sentences, **whole document** everything. Where documents have several references there is also **one reference against the others**: what one
+# writer gets when scored against other writers. No system should be expected to pass that by much.
+#
+# The sentences after the picture test the differences. Their p values and Holm's correction are explained in notebook 5.
+#
+# **Predict:** which of the three copies scores highest, and which lowest?
 
 # %%
 from lab_utils import comparison
@@ -607,7 +641,12 @@ for sentence in comparison.findings(systems):
 # %% [markdown]
 # ## What goes wrong?
 #
+# The whole document has every word that can be shared, so its recall is high; its many other words lower precision. A copy can score above a model and
+# still be no summary.
+#
 # A mean hides how a model fails. Read the worst and the best summary.
+#
+# **Predict:** does the best one retell its document, or copy from it?
 
 # %%
 predictions = {p.id: p for p in finished[0].predictions}
@@ -617,7 +656,7 @@ for name, row in [("worst", ranked[0]), ("best", ranked[-1])]:
     print(f"{name}, ROUGE-1 {row['rouge1']:.1f}\n  model:     {p.prediction}\n  reference: {p.references[0]}\n")
 
 # %%
-generated = runs.read(run_dir, "zero_shot").record["generation"]
+generated = finished[0].record["generation"]
 lengths = [len(p.prediction.split()) for p in predictions.values()]
 wanted = [len(e.summary.split()) for e in corpus.test]
 print(f"{generated['stopped_share']:.0%} of the answers ended by themselves; the rest ran into max_new_tokens.")
@@ -626,8 +665,8 @@ print(f"Answers have {sum(lengths) / len(lengths):.0f} words on average, first r
 # %% [markdown]
 # ## The story, and the ledger
 #
-# This is what the untrained model makes of our story. Notebooks 2 to 4 ask their trained models for the same document, and every answer goes into the
-# records that notebook 5 compares.
+# This is the untrained model's recorded summary of our story. It may part from the first try: there the story was asked alone, here in a batch.
+# Notebooks 2 to 4 ask their trained models for the same document, and every answer goes into the records that notebook 5 compares.
 
 # %%
 answer = predictions[story.id].prediction
@@ -636,8 +675,11 @@ for name, text in {"zero-shot": answer, "lead-3": texts["lead-3"]}.items():
     print(f"{name}, ROUGE-1 against reference 1: {rouge1(words(text), words(reference)):.1f}")
 
 # %% [markdown]
+# Compare the two scores with what you read: shared words are not yet a summary.
+#
 # What does a point of ROUGE cost? From here on we keep a **ledger**: one row for each method, with what was trained, how much memory and time it
-# took, what must be saved, and the score. This is its first row. Zero-shot trains nothing, so its memory is that of generating.
+# took, how large the saved weights are (the checkpoint), and the score. This is its first row. Zero-shot trains nothing, so its memory is that of
+# generating.
 #
 # Notebook 2 adds the row of full fine-tuning. **Predict** it now, on paper: how many trainable parameters, how much memory, how large a checkpoint,
 # how many points?
@@ -653,8 +695,8 @@ pd.DataFrame(comparison.ledger(finished)).set_index("method")
 # 1. The name counts once, as often as the reference has it. Precision falls to one in twenty; recall is what one word is worth. Clipping the counts
 #    does this.
 # 2. ROUGE-L, and also ROUGE-2. ROUGE-1 counts words wherever they stand.
-# 3. The references belong to one document and rise and fall together. Counted as several items they would make the interval too narrow: it would
-#    claim more evidence than there is.
+# 3. The references belong to one document, so their scores rise and fall together. Counted as several items they would make the interval too narrow:
+#    it would claim more evidence than there is.
 # 4. A decoder continues from the last position of its row, and on the left no padding stands there. An encoder-decoder writes in a row of its own and
 #    masks the padding in the source.
 # 5. A prompt chosen on the test set is chosen partly for the luck it has there, so its test score would be too good. Sampling would add the luck of
@@ -673,7 +715,7 @@ pd.DataFrame(comparison.ledger(finished)).set_index("method")
 # - seen that a false summary can score above a true one,
 # - set length limits from the data,
 # - scored lead-3, with an interval,
-# - looked at what the model reads, broken it in three ways, and tried zero, one and a few examples,
+# - looked at what the model reads, asked wrongly in three ways, and tried prompts with and without examples,
 # - recorded the zero-shot baseline that every method must beat, as the first row of the ledger.
 #
 # **Questions**

@@ -9,20 +9,20 @@
 # %% [markdown]
 # # 2. Full fine-tuning
 #
-# Notebook 1 asked the model as it came. Now we show it good summaries and change **all** of its weights.
+# In notebook 1 we asked the model as it was published. Now we show it good summaries and change **all** of its weights: **full fine-tuning**.
 #
 # | | |
 # |---|---|
 # | **You will** | write a training row, its loss and the learning-rate schedule yourself, predict memory and steps, break five things on purpose, then train with the Trainer and score the result |
 # | **You will learn** | what is supervised and why the end token is, where the memory goes, why weights are kept in float32, how to read loss curves, and the symptoms of usual mistakes |
-# | **You need** | notebook 1 if possible, for the mark to beat; with the default recipe no GPU, no network, no token |
+# | **You need** | notebook 1 if possible, for the score to beat; with the default recipe no GPU, no network, no token |
 # | **Time** | about 90 minutes of yours; about 3 minutes of computing with the default recipe on 2 CPU cores without GPU |
 #
-# Six cells are **exercises**. Replace each `...` by your answer and run the cell: a check says passed, almost (with a hint that grows), or not attempted.
-# Nothing later depends on it. Where an answer is missing, the notebook goes on with the lab's own.
+# Six cells are **exercises**. Replace each `...` by your answer and run the cell. A check says passed, almost (with a hint that grows), or not
+# attempted. Where an answer is missing, the notebook goes on with the lab's own.
 #
-# In the parameters cell `None` means: as the recipe says. The last three only change the side experiments. A recipe whose model is too large for full
-# fine-tuning says so in one sentence, with the memory that it would take.
+# In the parameters cell `None` means: as the recipe says. The last three values only change the side experiments. Where a recipe's model is too large
+# for full fine-tuning, the notebook stops with one sentence that says so, and how much memory it would take.
 
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
@@ -44,7 +44,7 @@ bootstrap.ensure()
 # %% tags=["parameters"]
 recipe = "smollm2-everyday"  # which model, data, prompt and budgets
 run_dir = "runs/smollm2-everyday"  # where records go
-seed = 0
+seed = 0  # decides every random draw
 model = None  # another model: a hub id
 model_dir = None  # a folder with another model
 data = None  # other data: a hub id
@@ -55,7 +55,7 @@ test_from = None  # "validation" where the data has no test split
 train_examples = None  # how many training documents
 validation_examples = None  # how many validation documents
 test_examples = None  # how many test documents
-learning_rate = None
+learning_rate = None  # how far one step moves the weights
 epochs = None  # how often each training document is seen
 batch_size = None  # examples for one change of the weights
 micro_batch = None  # examples in memory at one time
@@ -75,17 +75,17 @@ settings = config.resolve(
     publish_to=publish_to,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
-run = runs.start(run_dir, settings)
-mark = runs.read(run_dir, "zero_shot") if runs.status_of(run_dir, "zero_shot") == "finished" else None
+run = runs.start(run_dir, settings)  # from here on this run is recorded
+mark = runs.read(run_dir, "zero_shot") if runs.status_of(run_dir, "zero_shot") == "finished" else None  # notebook 1, the score to beat
 print(settings.recipe.title)
 
 # %% [markdown]
 # ## Where we are
 #
-# One document goes with us through all five notebooks. So does a table, the **ledger**: what each method cost and what it scored. Here is the
-# document with the untrained model's summary, and the ledger's first row, the mark to beat.
+# One document, the **story**, goes with us through all five notebooks. So does a table, the **ledger**: what each method cost and what it scored. Here
+# is the story with the untrained model's summary, and the ledger's first row: the score to beat.
 #
-# **Predict:** what will be different in the summary after training? Write one sentence down. It will be needed near the end.
+# **Predict:** what will be different in the summary after training? Write one sentence down. You will need it near the end.
 
 # %%
 import pandas as pd
@@ -94,7 +94,7 @@ story = corpus.test[0]
 print(story.document, "\n\nReference:", story.references[0])
 if mark:
     print("Zero-shot:", *[p.prediction for p in mark.predictions if p.id == story.id])
-pd.DataFrame(comparison.ledger([mark])).set_index("method") if mark else "No mark to beat: notebook 01 has no finished record here."
+pd.DataFrame(comparison.ledger([mark])).set_index("method") if mark else "No score to beat: notebook 01 has no finished record here."
 
 # %%
 with memory.Peak() as idle:  # what this process holds before there is a model; we need it later
@@ -103,16 +103,16 @@ base = models.load(settings)
 short = sorted(corpus.train, key=lambda e: len(e.document))  # shortest documents first, for quick experiments
 print(f"{base.parameters:,} parameters; {len(corpus.train):,} documents to train on, {len(corpus.validation):,} to validate.")
 print(f"{base.precision.name} products: {base.precision.reason}")
-print(settings.training)
+print(settings.training)  # as the recipe or the parameters cell says
 
 # %% [markdown]
 # ## What a training row is
 #
-# A row is a **prompt**, the same as in notebook 1, followed by the **answer** we want and the **end token**, with which the model says that it is
-# done. Every token has a **label**. For a supervised token the label is the token itself. Everywhere else it is `IGNORED` (-100), which the loss skips.
-# Rows of a batch have one length, so shorter ones are filled up with the **pad token**.
+# A row is a **prompt**, the same as in notebook 1, followed by the **answer** we want and the **end token** (EOS), with which the model says that it is
+# done. Rows of a batch have one length, so shorter ones are filled up with the **pad token**.
 #
-# Three things are decided by the labels:
+# Every token has a **label**. A token that the model should learn to write is **supervised**: its label is the token itself. Everywhere else the label
+# is `IGNORED` (-100), which the loss skips. So the labels decide three things:
 #
 # - The prompt is ignored. We teach the model to write summaries, not to write documents.
 # - The answer is supervised, **and the end token after it**.
@@ -121,10 +121,10 @@ print(settings.training)
 # %% [markdown]
 # ### Exercise 2.1 (build): Write a training row with its labels
 #
-# Given: `prompt` and `answer`, two lists of token ids; `end` and `pad`, two token ids, which may be equal; `length`, which is never too short.
-# Return two lists of that length: `input_ids`, what the model reads, padded on the right, and `labels`.
+# Given: `prompt` and `answer`, two lists of token ids without end token; `end` and `pad`, two token ids, which may be equal; `length`, which is never
+# too short. Return two lists of that length: `input_ids`, what the model reads, padded on the right, and `labels`, one for each token of `input_ids`.
 #
-# **Predict:** where does a row go wrong that masks every label whose token is the pad token?
+# **Predict:** a script masks (sets to -100) every label that equals the pad token. In which rows does that go wrong?
 
 
 # %%
@@ -146,12 +146,14 @@ masked_row
 # must be shifted by the user. In transformers the model's loss shifts them.
 
 # %% [markdown]
-# Your function on a real row, with room for six more tokens, against the lab's `Encoder`, which builds the rows, and `Collator`, which pads them. An
+# That script hides the end token wherever the pad token is the end token, and an answer's own tokens wherever they have that id. So mask by position.
+#
+# Now your function on a real row, with six tokens of padding. Its labels must be those of the lab's `Encoder`, which builds the rows for training. An
 # encoder-decoder reads prompt and answer apart: its encoder reads the prompt, the **source**, which has no labels; its decoder's row has no prompt.
 #
 # The second cell draws the row, each token in a block.
 #
-# **Predict:** which share of the tokens is supervised, and which token is the last supervised one?
+# **Predict:** what share of the tokens is supervised, and which token is the last supervised one?
 
 # %%
 from lab_utils.batching import IGNORED
@@ -159,9 +161,9 @@ from lab_utils.prompts import answer_ids
 
 example, tokenizer, causal = short[0], base.tokenizer, base.family == "causal"
 prompt, answer = base.encoder.prompt_of(example.document), answer_ids(tokenizer, settings.recipe.prompt, example.summary)
-before = prompt if causal else []
+before = prompt if causal else []  # what the labels must skip
 length = len(before) + len(answer) + 6
-made = masked_row.best(before, answer[:-1], tokenizer.eos_token_id, tokenizer.pad_token_id, length)
+made = masked_row.best(before, answer[:-1], tokenizer.eos_token_id, tokenizer.pad_token_id, length)  # answer[:-1]: without the end token
 ids, labels = (list(map(int, part)) for part in made)
 assert labels == base.encoder(example)["labels"] + [IGNORED] * 6
 print("The summary:", example.summary)
@@ -178,11 +180,12 @@ plots.mask([tokenizer.decode([token]) for token in source + ids], kinds, supervi
 #
 # ## The loss of a row
 #
-# The model reads up to a position and predicts the **next** token. So the scores at position t belong to the label at t + 1.
+# At every position the model gives a score to each token of the vocabulary: how well it would go on as the **next** one. These scores are called
+# **logits**. So the logits at position t belong to the label at t + 1.
 #
-# The scores, or **logits**, are one number for each token of the vocabulary. `log_softmax` turns them into logarithms of probabilities. The loss of a
-# position is minus the logarithm of the probability of the right token. Probability 1 costs 0, one half costs 0.69, one in a hundred costs 4.6. The loss
-# of a batch is the mean over all its supervised tokens, whichever row they stand in. This is called **cross-entropy**.
+# `log_softmax` turns logits into logarithms of probabilities. The loss of a position is minus the logarithm of the probability of the right token.
+# Probability 1 costs 0, one half costs 0.69, one in a hundred costs 4.6. The loss of a batch is the mean over all its supervised tokens, whichever row
+# they stand in. This is called **cross-entropy**.
 
 # %% [markdown]
 # ### Exercise 2.2 (build): Write the loss of a decoder
@@ -215,7 +218,9 @@ written_loss
 # does, so long summaries weigh more.
 
 # %% [markdown]
-# Your loss on the model's own scores. `training.token_losses`, which the training below uses, computes scores only where they are needed. A decoder
+# The mean of the rows' means is another number: in it, a token of the row with 10 counts three times as much as one of the row with 30.
+#
+# Now your loss on the model's own logits. `training.token_losses`, which the training below uses, computes logits only where they are needed. A decoder
 # beside an encoder reads its labels already shifted by a start token, so there we put an ignored label in front.
 #
 # **Predict:** will the two losses be the same? Is either of them near 0?
@@ -240,13 +245,15 @@ assert torch.isclose(by_hand, (total / count).cpu(), atol=1e-3)
 del logits  # large, and memory will be measured
 
 # %% [markdown]
-# The same loss. Only the memory differs: scores for every position and every token of the vocabulary are often the largest tensor of a training step.
+# The same loss. Only the memory differs: logits for every position and every token of the vocabulary are often the largest tensor of a training step.
 #
 # **Predict:** what has the model read last when it must write the first word of the summary? And when it must write the end token?
 
 # %%
 reads, expects = batch.get("decoder_input_ids", batch["input_ids"])[0].tolist(), batch["labels"][0].tolist()
-pairs = [(a, b) for a, b in zip(reads, expects[causal:], strict=False) if b != IGNORED]
+if causal:
+    expects = expects[1:]  # the label at t + 1 belongs to what is read at t
+pairs = [(token, label) for token, label in zip(reads, expects, strict=False) if label != IGNORED]
 shown = pd.DataFrame(pairs[:4] + pairs[-2:], columns=["reads last", "must predict"])
 shown.map(lambda token: repr(tokenizer.decode([token])))
 
@@ -254,7 +261,7 @@ shown.map(lambda token: repr(tokenizer.decode([token])))
 # The first prediction is made at the last token of the prompt, or, in an encoder-decoder, at a start token that stands before the answer. The last
 # prediction is the end token, made after the last word or mark of the summary.
 #
-# **Perplexity** is exp(loss). It reads as "the model hesitates between so many equally likely tokens".
+# **Perplexity** is exp(loss). A perplexity of 10 means: the model hesitates as if between 10 equally likely tokens.
 #
 # **Predict:** a model that knows nothing gives every token of the vocabulary the same probability. What is its perplexity? And that of our base?
 
@@ -270,10 +277,10 @@ print(f"our base:      loss {by_hand:.2f}, perplexity {by_hand.exp():.3g}")
 #
 # ## What is cut when a text is too long
 #
-# Only the document. The words around it and the answer stay whole. Cutting a row at its end, as many scripts do, would cut the answer, and the end
-# token first of all.
+# Many scripts cut a row at its end: the end token first, then the answer. We cut only the document. `small` below is the same encoder with
+# `short_limit` as its limit.
 #
-# **Predict:** with a limit of a few dozen tokens, what is left of this prompt, and of its answer?
+# **Predict:** with a limit of a few dozen tokens, what is left of a prompt, and of its answer?
 
 # %%
 from dataclasses import replace
@@ -290,17 +297,17 @@ print("\nAt the recipe's own limit,", sum(base.encoder.is_cut(e.document) for e 
 #
 # ## How much memory will it take?
 #
-# For every trained parameter the machine holds float32 numbers of 4 bytes:
+# For every trained parameter the machine holds float32 numbers of 4 bytes each:
 #
 # - the **weight**,
 # - its **gradient**,
-# - what Adam keeps, the **moments**: a running mean of the gradient and one of its square.
+# - what the optimizer **Adam** keeps, the **moments**: a running mean of the gradient and one of its square.
 
 # %% [markdown]
 # ### Exercise 2.3 (recall): Predict the memory of full fine-tuning
 #
-# How many GB (1e9 bytes) is that for this model, before a single token is read? Its number of parameters was printed where it was loaded, and is
-# `base.parameters`.
+# How many GB (1e9 bytes) is that for this model, before a single token is read? Give `expected_gb`, a number or a formula. The number of parameters was
+# printed where the model was loaded, and is `base.parameters`.
 #
 # **Predict:** which of the parts is the largest?
 
@@ -328,16 +335,16 @@ plots.stacked({"predicted": parts}).save(run.figures / "memory_predicted.png")
 #
 # ## The training loop by hand
 #
-# Training is five lines, repeated: loss, gradients, step, forget the gradients, look. `AdamW` is Adam with weight decay kept apart from the gradient
-# (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"); `fused` only makes it faster. `autocast` runs the matrix products in the
-# number format named where the model was loaded.
+# Training repeats five things: compute the loss, compute the gradients, take a step, forget the gradients, look. `AdamW` is Adam with weight decay
+# kept apart from the gradient (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"); `fused` only makes it faster. `autocast` runs the
+# matrix products in the number format named where the model was loaded.
 #
-# To be quick we take one micro-batch of documents, cut to `short_limit`, and use the same ones at every step.
+# To be quick we take `micro_batch` short documents, cut to `short_limit`, and use the same ones at every step.
 #
 # **Predict:** what will the loss do?
 
 # %%
-original = models.fingerprint(base.model)
+original = models.fingerprint(base.model)  # explained below
 batch = batch_of(short[: settings.training.micro_batch], small)
 optimizer = torch.optim.AdamW(base.model.parameters(), settings.training.learning_rate, weight_decay=settings.training.weight_decay, fused=True)
 base.model.train()
@@ -371,10 +378,11 @@ assert models.fingerprint(base.model) == original
 #
 # ## Break it: mistakes that give no error message
 #
-# Fine-tuning rarely stops with an error. It ends, and the result is bad. We make some usual mistakes on purpose, to know them by their **symptoms**. They
-# happen to copies of a small model with random weights, so our own stays as it is. It can learn a few rows by heart, and that is enough to see.
+# Fine-tuning that goes wrong rarely stops with an error. It runs to its end, and the result is bad. We make some usual mistakes on purpose, to know
+# them by their **symptoms**. Most of them happen to copies of a small model with random weights, so our own stays as it is. The small model can learn a
+# few rows by heart, and that is enough to see.
 #
-# `trained_copy` is the loop of above. It returns a trained copy and the losses that it reported.
+# `trained_copy` is the loop from above. It returns a trained copy and the loss of every step.
 
 # %%
 import copy
@@ -411,18 +419,19 @@ def trained_copy(batch, rate, steps=40, dtype=torch.float32):
 # %% [markdown]
 # ### Break it: no -100 on the prompt
 #
-# Two copies learn the same rows. For the second one every token is supervised, the prompt too. Then both are scored on rows that they have not seen, by the
-# loss that each reports itself and by the loss of the answers alone.
+# Two copies learn the same rows. For the second one every token is supervised, the prompt too. Then both are scored on rows that they have not seen: by
+# the loss with their own labels, which they report, and by the loss of the answers alone.
 #
 # **Predict:** which copy reports the lower loss on new rows? Which has learnt the answers better?
 
 # %%
 def without_mask(batch):
+    """The batch with every token supervised, all but the padding."""
     return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
 
 
 learnt, unseen = tiny_batch(examples), tiny_batch(others)
-for name, labelled in (("answer only", dict), ("no mask", without_mask)):
+for name, labelled in (("answer only", lambda batch: batch), ("no mask", without_mask)):
     network, _ = trained_copy(labelled(learnt), 3e-3)
     share = (labelled(learnt)["labels"] != IGNORED).sum() / learnt["attention_mask"].sum()
     with torch.no_grad():
@@ -430,16 +439,17 @@ for name, labelled in (("answer only", dict), ("no mask", without_mask)):
     print(f"{name:12} {share:4.0%} supervised; new rows: reports {reports:.2f}, answers {new:.2f}; learnt rows: answers {old:.2f}")
 
 # %% [markdown]
-# The second copy's own loss is mostly that of prompts, whose fixed words come again in every row and are quickly learnt. It says little about the answers,
-# and in as many steps the answers were learnt less well. (On new answers neither is better than a model that knows nothing: these copies learn by heart.)
+# The second copy reports mostly the loss of prompts, whose fixed words come again in every row and are quickly learnt. That says little about the
+# answers, and in as many steps the answers were learnt less well. (On new answers neither copy is better than a model that knows nothing: they learn
+# by heart.)
 #
-# **Symptom:** a loss that looks healthier than that of others, and summaries that are worse than it suggests. Print the share of supervised tokens before
-# you train: for long documents and short summaries it must be small.
+# **Symptom:** a loss that looks healthier than that of others, and summaries that are worse than it suggests. Print the share of supervised tokens
+# before you train: for long documents and short summaries it must be small.
 #
 # ### Break it: the end token is not supervised
 #
-# The usual way to this mistake: the pad token is set to the end token, and then every label that is the pad token is masked. Two copies learn one row by
-# heart, the second one with its end token masked.
+# The usual way to this mistake: the pad token is set to the end token, and then every label that is the pad token is masked. Two copies learn one row
+# by heart, the second one with its end token masked.
 #
 # **Predict:** how does each summary end?
 
@@ -450,16 +460,17 @@ no_end = right | {"labels": right["labels"].masked_fill(right["labels"] == tiny.
 print("learnt:", one[0].summary)
 for name, batch in (("with end", right), ("without", no_end)):
     network, _ = trained_copy(batch, 5e-3, steps=60)
-    p = generation.summarize(network, tiny, one, say=lambda line: None).predictions[0]
+    p = generation.summarize(network, tiny, one, say=lambda line: None).predictions[0]  # say: prints no progress
     print(f"\n{name}, {p.tokens} tokens, {'ended by itself' if p.stopped else 'cut off'}: {p.prediction}")
 
 # %% [markdown]
-# **Symptom:** it never stops. The summary is there, and then the model repeats itself or rambles until `max_new_tokens` cuts it off; the share of answers
-# that ended by themselves (notebook 1 printed it) is near 0. The loss shows nothing, since the one label that matters is not in it.
+# **Symptom:** it never stops. The summary is there, and then the model repeats itself or rambles until `max_new_tokens` cuts it off. The share of
+# answers that ended by themselves (notebook 1 printed it) is near 0. The loss shows nothing, since the one label that matters is not in it.
 #
 # ## Why weights are kept in float32
 #
-# bfloat16 has 8 significant bits. Between 1 and 2 its numbers are 0.0078 apart. Adam's first step moves a weight by about the learning rate.
+# **bfloat16** has the range of float32, but only 8 significant bits instead of 24. Between 1 and 2 its numbers are 0.0078 apart. Adam moves a weight in
+# its first step by about the learning rate, which is far less.
 #
 # **Predict:** we add 0.00003 a thousand times to a weight of 1.0. Where does it end in float32? In bfloat16?
 
@@ -472,7 +483,9 @@ for dtype in (torch.float32, torch.bfloat16):
 
 # %% [markdown]
 # In bfloat16 every single addition is rounded away, and a thousand times nothing is nothing. Smaller weights have closer neighbours, so for them a
-# smaller step is enough.
+# smaller step is enough. The next cell takes a weight of middle size from our model and tries two steps on it, a large one and a tiny one.
+#
+# **Predict:** does either step move it?
 
 # %%
 weights = base.model.get_input_embeddings().weight.detach()
@@ -490,8 +503,8 @@ print(f"A weight of middle size, {middle:.4g}, moves by 0.01: {moves(middle, 0.0
 # %% [markdown]
 # ### Exercise 2.4 (explore): Find the smallest learning rate that still moves a bfloat16 weight
 #
-# Use `moves(middle, rate)` with rates of your choice, by hand or in a loop. Give the smallest rate that moves the weight, to within ten per cent. Then try
-# weights of other sizes: what share of the weight is the smallest rate, roughly?
+# Call `moves(middle, rate)` with rates of your choice, by hand or in a loop. Give as `smallest` the smallest rate that moves the weight, to within ten
+# per cent. Then try weights of other sizes: what share of the weight is the smallest rate, roughly?
 #
 # **Predict:** is the smallest rate above or below this recipe's learning rate?
 
@@ -507,15 +520,16 @@ check.smallest_moving_rate(smallest, weight=middle)
 # themselves cannot be stored. bfloat16 stores 1e-30 well; what it cannot do is *add* it to something much larger.
 
 # %% [markdown]
-# So the trained weights stay in float32, the **master weights**, and only the matrix products may run in 16 bits (Micikevicius et al. 2018, "Mixed
-# Precision Training").
+# Where the smallest rate is above the recipe's learning rate, a step of that size would be lost on this weight. So the trained weights stay in float32,
+# the **master weights**, and only the matrix products may run in 16 bits (Micikevicius et al. 2018, "Mixed Precision Training").
 #
 # ### Break it: everything in bfloat16
 #
-# First our model's embedding weights, all at once: which share would not move by this recipe's learning rate? Then the small model, trained with a low
-# learning rate, once with float32 weights, once with bfloat16 weights. The latter happens to whoever loads a model with `dtype=torch.bfloat16` and trains it.
+# First our model's embedding weights, all at once: what share would not move by this recipe's learning rate? Then the small model, trained with a low
+# learning rate, once with float32 weights, once with bfloat16 weights. The second is what you get from loading a model with `dtype=torch.bfloat16` and
+# training it.
 #
-# **Predict:** which share of the small model's weights never moves, and how far does its loss fall?
+# **Predict:** what share of the small model's bfloat16 weights never moves? Does its loss fall as far as with float32 weights?
 
 # %%
 rate, stored = settings.training.learning_rate, weights.bfloat16()
@@ -547,7 +561,10 @@ def gradient_of_sum(examples):
 
 checked = short[:check_examples]
 half = len(checked) // 2
-(whole, n), (first, n1), (second, n2) = map(gradient_of_sum, (checked, checked[:half], checked[half:]))
+whole, n = gradient_of_sum(checked)
+first, n1 = gradient_of_sum(checked[:half])
+second, n2 = gradient_of_sum(checked[half:])
+# how far each way is from the gradient of all rows at once, as a share of that gradient
 errors = [((g - whole / n).norm() / (whole / n).norm()).item() for g in ((first + second) / n, (first / n1 + second / n2) / 2)]
 print(f"two halves, their sum divided by all {n} tokens: off by {errors[0]:.4%}")
 print(f"two halves, mean of the means over {n1} and {n2}:   off by {errors[1]:.1%}")
@@ -555,8 +572,8 @@ assert errors[0] < 1e-3
 del whole, first, second  # large, and memory will be measured
 
 # %% [markdown]
-# Equal, up to rounding. The mean of two means is not: a token counts for more if it stands in the half with fewer tokens. Our Trainer divides by all
-# tokens.
+# The sum divided by all tokens is equal, up to rounding. The mean of two means is not: a token counts for more if it stands in the half with fewer
+# tokens. Our Trainer divides by all tokens.
 #
 # ## The same with the Trainer
 #
@@ -573,13 +590,14 @@ del whole, first, second  # large, and memory will be measured
 # A notebook trains on one GPU. With two, or for hours, leave it: `accelerate launch -m lab_utils train` does the same and leaves the same record
 # (README, "More than one process").
 #
-# The first two decide how many **optimizer steps** there are and how far each one goes.
+# How many **optimizer steps** there are, and how far each one goes, you can say in advance. The next two exercises do.
 
 # %% [markdown]
 # ### Exercise 2.5 (recall): Predict the number of optimizer steps
 #
-# From `len(corpus.train)`, the number of documents, `settings.training.epochs` and `settings.training.batch_size`. In each epoch the last batch may be
-# smaller than the others, and is a step too.
+# Compute `expected_steps`, a whole number, from `len(corpus.train)`, the number of documents, `settings.training.epochs`, which may be a fraction, and
+# `settings.training.batch_size`. The last batch of an epoch may be smaller than the others, and is a step too. Where `epochs` gives no whole number of
+# steps, it is rounded up.
 #
 # **Predict:** does `micro_batch` change the number?
 
@@ -597,11 +615,11 @@ check.optimizer_steps(
 # %% [markdown]
 # ### Exercise 2.6 (build): Write the learning-rate schedule
 #
-# At first the moments know nothing of the gradients, and a large step may go anywhere. So the rate starts at 0, rises in a straight line to `peak` while
+# At first Adam's moments rest on few gradients, and a large step may go anywhere. So the rate starts at 0, rises in a straight line to `peak` while
 # `warmup` steps are done, and falls in a straight line to 0, which it reaches when all `steps` are done.
 #
-# Given: three whole numbers, `done` (finished steps; may be larger than `steps`), `steps` and `warmup` (may be 0), and `peak`. Return the rate of the next
-# step.
+# Given: three whole numbers, `done` (finished steps), `steps` and `warmup` (may be 0), and `peak`. Return the rate of the next step, and 0 where `done`
+# is larger than `steps`.
 #
 # **Predict:** how large is the very first step?
 
@@ -625,7 +643,7 @@ schedule
 # %% [markdown]
 # Now the training. The first line of the log names the steps, the later ones the validation loss.
 #
-# **Predict:** will the validation loss fall?
+# **Predict:** will the validation loss fall, and by how much?
 
 # %%
 untrained = generation.summarize(base.model, base, [story]).predictions[0]  # kept for later
@@ -633,7 +651,8 @@ run.add(data=corpus.describe(), model=base.describe())
 history = methods.train(base.model, base, corpus, run)
 
 # %% [markdown]
-# The log holds the rate of every step. Yours beside it. (A recipe may ask for another schedule than the linear one; then the two differ.)
+# The log holds the rate of every step. We draw it beside the rates of your function. (A recipe may ask for another schedule than the linear one; then
+# the two differ.)
 #
 # **Predict:** where is the highest point?
 
@@ -646,11 +665,12 @@ told = f"The learning rate of {history.steps} steps: by hand up to {max(by_hand)
 plots.lines({"by hand": (numbers, by_hand), f"log ({settings.training.schedule})": (numbers, rates)}, "step", "learning rate", told)
 
 # %% [markdown]
-# With warm-up the very first step has a rate of 0 and changes nothing; the log shows it, and so does the function. Were there as many steps as you predicted?
+# With warm-up the very first step has a rate of 0 and changes nothing; the log shows it, and so does the function. The highest point is where warm-up
+# ends. Were there as many steps as you predicted? `micro_batch` made no difference to them.
 #
 # ## Was the memory as predicted?
 #
-# The three parts of the ledger must be in the measured peak. So must everything else that lives in memory at the same time:
+# The three predicted parts must be in the measured peak. So must everything else that lives in memory at the same time:
 #
 # - **activations:** results of each layer that are kept until the backward pass needs them. They grow with `micro_batch` and with text length.
 #   (With `activation_checkpointing` few are kept, and the backward pass computes the others again.)
@@ -668,13 +688,13 @@ print(f"predicted {plan.total:.3f} GB, measured peak {history.peak_memory_gb:.3f
 plots.stacked({"predicted": parts, "measured": measured}).save(run.figures / "memory.png")
 
 # %% [markdown]
-# The peak is larger, because the ledger counts only what depends on the number of parameters. For a very small model on a CPU, Python and
-# its libraries, some loaded only for training, are nearly everything. For a large model the ledger tells you whether training is possible at all.
+# The peak is larger, because the prediction counts only weights, gradients and moments. For a very small model on a CPU, Python and its libraries, some
+# loaded only for training, are nearly everything. For a large model the prediction tells you whether training is possible at all.
 #
 # ## Read the loss curves
 #
-# The thin line jumps: every step sees other documents, and some are harder. The thick line is its running mean, `plots.smoothed`. The points do not jump:
-# they are always the same validation documents.
+# The thin line jumps: every step sees other documents, and some are harder. The thick line is its running mean, `plots.smoothed`. The points do not
+# jump: they are always the same validation documents.
 #
 # **Predict:** what would the two curves look like if the model learnt its training documents by heart?
 
@@ -693,7 +713,8 @@ plots.losses({"full": history.log}).save(run.figures / "losses.png")
 #
 # ## Before and after
 #
-# Loss is not quality. We summarize all test documents and read the one that goes with us first. Take out the sentence that you wrote at the top.
+# Loss is not quality. We summarize all test documents and read the story first. Take out the sentence that you wrote at the top. ("Before" may part
+# from the summary shown there: the story was one of a batch then and is asked alone here, so rounding differs.)
 #
 # **Predict:** what will have changed more, the facts or the manner?
 
@@ -709,8 +730,8 @@ print("reference:", story.references[0])
 #
 # ## The test scores
 #
-# Two overlapping intervals do not settle whether training helped. Both methods summarized the *same* documents, so we take the difference document by
-# document and resample those. Documents that are hard for both then cancel out.
+# Did training help? Comparing two separate intervals is a weak test. Both methods summarized the *same* documents, so we take the difference document
+# by document and resample those differences. What makes a document hard for both then cancels out.
 #
 # **Predict:** how many points of ROUGE-1 did training bring, and does the interval of the difference exclude 0?
 
@@ -739,28 +760,31 @@ print(expected.sentence(run.record))
 #
 # ### Break it: another prompt than in training
 #
-# The prompt of training and that of the test must be the same, to the letter. Many published notebooks write it twice, and differently. Here are the same
-# validation documents and answers under the trained prompt, and under another that says the same in other words and without the model's chat template.
-# Nothing is trained: `validation_loss` only reads.
+# The prompt of training and that of the test must be the same, to the letter. Many published notebooks write it twice, and differently. We measure the
+# loss of the same validation answers after the trained prompt, and after another that says the same in other words and without a chat template. Nothing
+# is trained here.
 #
 # **Predict:** will the loss of the same answers rise? More or less than training lowered it?
 
 # %%
 other = config.Prompt(style="plain", instruction="Instruct: Write a summary of the text below.", cue="Output:")
 mismatched = replace(base, settings=settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"prompt": other})}))
-heard = sorted(corpus.validation, key=lambda e: len(e.document))[:check_examples]
+asked = sorted(corpus.validation, key=lambda e: len(e.document))[:check_examples]
 for name, reader in (("trained prompt", base), ("another prompt", mismatched)):
-    print(f"{name}: loss {training.validation_loss(base.model, reader, heard):.3f} on the same {len(heard)} answers")
+    print(f"{name}: loss {training.validation_loss(base.model, reader, asked):.3f} on the same {len(asked)} answers")
 
 # %% [markdown]
-# **Symptom:** the validation loss of training is good, the test summaries are worse than it promised, and often in the manner of the untrained model. The
-# cure is one function that writes the prompt for both, here `prompts.prompt_text`.
+# Compare the rise with the fall of the validation loss in training: another prompt can cost much of what training brought.
+#
+# **Symptom:** the validation loss of training is good, the test summaries are worse than it promised, and often in the manner of the untrained model.
+# The cure is one function that writes the prompt for both, here `prompts.prompt_text`.
 #
 # ### Break it: dropout left on
 #
 # Some models drop a share of their activations at random while they train, so that they do not lean on few of them (Srivastava et al. 2014, "Dropout").
-# `model.train()` switches that on, `model.eval()` off, and transformers' Trainer leaves a model in training mode. We give a copy of the small model that has
-# learnt a few rows a dropout of 0.1 and score those rows three times in either mode.
+# `model.train()` switches that on, `model.eval()` off, and transformers' Trainer leaves a model in training mode. A copy of the small model learns a
+# few rows. Then we give its attention a dropout of 0.5, larger than usual, and score those rows three times in each
+# mode.
 #
 # **Predict:** in which mode are the three losses not the same?
 
@@ -768,20 +792,21 @@ for name, reader in (("trained prompt", base), ("another prompt", mismatched)):
 batch = tiny_batch(examples)
 dropping, _ = trained_copy(batch, 3e-3)
 for layer in dropping.model.layers:
-    layer.self_attn.attention_dropout = 0.1
-for mode in ("train", "eval"):
-    getattr(dropping, mode)()
+    layer.self_attn.attention_dropout = 0.5
+for mode, switch in (("train():", dropping.train), ("eval(): ", dropping.eval)):
+    switch()
     with torch.no_grad():
-        print(f"{mode + '():':9}", *[f"{loss_of(dropping, batch):.4f}" for _ in range(3)])
+        print(mode, *[f"{loss_of(dropping, batch):.6f}" for _ in range(3)])
 
 # %% [markdown]
-# **Symptom:** the same model, the same rows, and another score each time; or a fine-tuned model that does a little worse than its own log. Look at
-# `model.training`. Our `summarize` and `validation_loss` call `eval()` themselves and restore the mode.
+# **Symptom:** the same model, the same rows, and another score each time, if only in the last digits; or a fine-tuned model that does a little worse
+# than its own log. Look at `model.training`. Our `summarize` and `validation_loss` call `eval()` themselves and restore the mode.
 #
 # ## The ledger so far
 #
-# What did the points cost? The table that began with one row grows with every notebook. Zero-shot trains nothing, so its memory is that of generating.
-# The checkpoint is saved in the number format of the products, without gradients and moments.
+# What did the points cost? The table that began with one row grows with every notebook. Compare the new row with the one that you predicted at the end
+# of notebook 1. Zero-shot trains nothing, so its memory is that of generating. The checkpoint is saved in the number format of the products, without
+# gradients and moments.
 #
 # **Predict:** the checkpoint's size in MB, from the number of parameters and 2 bytes (16-bit products) or 4 bytes (float32) each.
 
@@ -815,18 +840,18 @@ print(generation.summarize(base.model, base, [Example("mine", mine.strip(), ("",
 # %% [markdown] tags=["solution"]
 # ### Answers to the questions at the end
 #
-# <details><summary>All seven</summary>
+# <details><summary>Show the answers</summary>
 #
 # 1. The summary's tokens and the end token. Not the prompt, and not the padding.
 # 2. It writes until `max_new_tokens` cuts it off. The end token was never a label, so it never learnt to stop.
 # 3. The weight only: 4 bytes in float32, 2 in a 16-bit format. Gradients and moments exist for training.
-# 4. The activations shrink to about a quarter; weights, gradients and moments stay. The result is the same up to rounding, as long as the loss is divided by
-#    the tokens of the whole batch.
+# 4. The activations shrink to about a quarter; weights, gradients and moments stay. The result is the same up to rounding, as long as the loss is
+#    divided by the tokens of the whole batch.
 # 5. Its step is smaller than half the distance to the neighbouring bfloat16 number, so every sum is rounded back. float32 weights would move.
 # 6. The weights: a loss at or above `ln(vocabulary)` is that of a model that knows nothing. Were they loaded, and by the right names? Then the labels: is
 #    each row's label the token itself, shifted once and not twice? Then the prompt: is it the one that the model was trained to read?
-# 7. Overfitting. Stop where the validation loss was lowest, or train for fewer epochs; a lower rate or more data if there are any. With few validation
-#    documents the turn may be chance: look at more of them, and at the scores, before you decide.
+# 7. It looks like overfitting. Stop where the validation loss was lowest, or train for fewer epochs; a lower rate or more data if there are any. With
+#    few validation documents the turn may be chance: look at more of them, and at the scores, before you decide.
 #
 # </details>
 
@@ -840,7 +865,7 @@ print(generation.summarize(base.model, base, [Example("mine", mine.strip(), ("",
 # - made five usual mistakes and seen their symptoms,
 # - trained with the Trainer, read the loss curves, and compared the scores with zero-shot.
 #
-# The document that goes with us has its second summary, and the ledger its second row.
+# The story has its second summary, and the ledger its second row.
 #
 # **Questions**
 #
@@ -857,4 +882,4 @@ print(generation.summarize(base.model, base, [Example("mine", mine.strip(), ("",
 # 6. A training log begins with a loss near `ln(vocabulary)`. What do you check, and in which order?
 # 7. The training loss falls and the validation loss, of 16 documents, rises at its last point. What do you do?
 #
-# **Next:** `03_lora` trains a few per cent of the parameters. Write down the peak memory and your guess for what remains of it.
+# **Next:** `03_lora` trains a small share of the parameters, a few per cent or less. Write down the peak memory and your guess for what remains of it.

@@ -23,8 +23,8 @@
 # In notebook 3 the base was frozen, and only a small adapter was trained. A frozen weight is only read. Must it then be stored as precisely as a weight
 # that is trained?
 #
-# **QLoRA** (Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs") stores the base in 4 bits a weight and the adapter in float32. A
-# layer computes
+# **QLoRA** (Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs") stores the base in 4 bits a weight. The adapter is trained, so it is
+# stored more precisely: in float32 here, in 16 bits in the paper. A layer computes
 #
 # `y = unpacked(W) x + (alpha / r) B A x`
 #
@@ -76,7 +76,7 @@ dropout = None  # on the input of A, in training only
 target_modules = None  # "all-linear", "attention", "query-value", or a list of layer names such as ["q_proj", "v_proj"]
 quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
-quantization_examples = 4  # validation documents on which the quantized bases are compared before training
+quantization_examples = 3  # validation documents on which the quantized bases are compared before training
 
 # %%
 from dataclasses import asdict
@@ -193,7 +193,7 @@ for size in (weights.numel(), 1024, 64):
     print(f"int4, one absmax for {size:>9,} weights: error {error(rounded):.1%} of the weights' norm")
 
 # %% [markdown] tags=["instructor"]
-# **Instructor, exercise 4.1 (10 minutes).** Look for one absmax for each row (`keepdim`) and for the two factors undone in the opposite order. Common
+# **Instructor, 4.1** (10 minutes). Look for one absmax for each row (`keepdim`) and for the two factors undone in the opposite order. Common
 # misunderstanding: that the codes are the result. What is stored and what is computed with are two things: codes and absmax are stored, the unpacked
 # weights are multiplied. Ask why the factor is 7 and not 8: 17 codes would need a fifth bit, or one end would be cut.
 
@@ -295,7 +295,7 @@ verdict = check.nf4_block(nf4_block)
 verdict
 
 # %% [markdown] tags=["instructor"]
-# **Instructor, exercise 4.2 (15 minutes).** Look for the nearest level rather than the one below: `searchsorted` on the levels themselves is the usual
+# **Instructor, 4.2** (15 minutes). Look for the nearest level rather than the one below: `searchsorted` on the levels themselves is the usual
 # slip, and nothing but a larger error shows it. Common misunderstanding: that a code is a number to compute with. It is an index; 12 is not twice 6. Ask
 # what a solution with all distances costs in memory (16 numbers for each weight) and what half-way points save.
 
@@ -382,7 +382,7 @@ verdict = check.bits_per_weight(bits_per_weight)
 verdict
 
 # %% [markdown] tags=["instructor"]
-# **Instructor, exercise 4.3 (5 minutes).** Look for the second constant shared by `block * second_block` weights. Common misunderstanding: that double
+# **Instructor, 4.3** (5 minutes). Look for the second constant shared by `block * second_block` weights. Common misunderstanding: that double
 # quantization rounds the weights twice. It rounds the constants. The saving, 0.37 bits, looks small: ask for it as a share of the base's memory (8%).
 
 # %% [markdown]
@@ -399,6 +399,8 @@ for size, double in ((64, False), (32, True), (64, True), (256, True), (1024, Tr
 pd.DataFrame(rows).T
 
 # %% [markdown]
+# Double quantization brings the constants from 0.5 bits a weight to 0.127. Compare the first row with the third: the error hardly changes.
+#
 # ### Exercise 4.4 (recall): A large base
 #
 # How many GB do 7 billion weights take in NF4, in blocks of 64, with double quantization? A GB is 10<sup>9</sup> bytes. Guess first, then calculate: `bits` is
@@ -460,10 +462,10 @@ plots.stacked(rows).save(run.figures / "base_in_bits.png")
 # ## What does quantization alone cost?
 #
 # Nothing has been trained yet. We ask the same base three times: not quantized (`none`), in int8, in NF4. Two instruments, both on the same few
-# validation documents: ROUGE-1 of the answers, and the loss on the first reference. Both are averaged over documents. Differences are paired, with
-# 95% intervals.
+# validation documents: ROUGE-1 of the answers, and the loss on the first reference. Both are averaged over documents. Differences are paired by document,
+# with bootstrap intervals.
 #
-# **Predict:** who loses how much? Which instrument will notice it first?
+# **Predict:** how much does int8 lose, how much NF4? Which of the two instruments shows it more clearly?
 
 # %%
 trial = corpus.validation[:quantization_examples]
@@ -481,23 +483,26 @@ found = {kind: measured(loaded.get(kind) or models.load(settings, quantization=k
 table = {}
 for kind, values in found.items():
     table[kind] = {}
-    for what, d, numbers, before in zip(("ROUGE-1", "loss"), (1, 3), values, found["none"], strict=True):
-        i = significance.paired_difference(numbers, before)
-        table[kind][what] = f"{sum(numbers) / len(trial):.{d}f}"
-        table[kind][f"{what}, difference"] = "" if numbers is before else f"{i.mean:+.{d}f} [{i.low:+.{d}f}, {i.high:+.{d}f}]"
+    for what, digits, numbers, unquantized in zip(("ROUGE-1", "loss"), (1, 3), values, found["none"], strict=True):
+        gap = significance.paired_difference(numbers, unquantized)
+        table[kind][what] = f"{sum(numbers) / len(trial):.{digits}f}"
+        shown = f"{gap.mean:+.{digits}f} [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}]"
+        table[kind][f"{what}, difference"] = "" if kind == "none" else shown
 pd.DataFrame(table).T
 
 # %% [markdown]
-# An interval that leaves out zero shows a difference. ROUGE sees only which words came out, so a few documents say little. The loss looks at the
-# probability of every token and notices smaller changes. What rounding costs here need not be lost: the adapter is trained on the rounded base and can
-# make up for it.
+# With so few documents these intervals are too narrow. Of three documents, the bootstrap's interval simply runs from the smallest difference to the
+# largest, and by chance alone all three have the same sign one time in four. So an interval that leaves out zero is a hint here, not yet a finding.
+#
+# ROUGE sees only which words came out, so a few documents say little. The loss looks at the probability of every token and notices smaller changes. What
+# rounding costs here need not be lost: the adapter is trained on the rounded base and can make up for it.
 #
 # ### Break it: the embedding and the head in 4 bits too
 #
 # The part that was kept takes many of the bytes. So why keep it? We store it in NF4 as well, for a moment, and put the old weights back.
 #
 # The error is that of the logits against the unquantized base, over the last words of one answer, as a share of their norm. Each position's mean is
-# subtracted first, since the softmax does not see it.
+# subtracted first: the same number added to all logits of a position changes no probability.
 #
 # **Predict:** most of the weights are already in few bits. Will the rest, in 4 bits, add less error than they did, as much, or more?
 
@@ -552,6 +557,7 @@ pd.DataFrame(rows).T
 block = ".".join(name.split(".")[:3]) + "."
 inside = {n: m for n, m in linears if n.startswith(block)}
 inputs = {}
+# A hook is called whenever its layer is about to run. Here it notes the layer's input.
 hooks = [m.register_forward_pre_hook(lambda m, given, n=n: inputs.update({n: given[0].detach()})) for n, m in inside.items()]
 training.validation_loss(plain.model, plain, trial[:2])
 for hook in hooks:
@@ -581,7 +587,7 @@ rows = {n: {"weights": ((stored(W) - W).norm() / W.norm()).item(), "outputs": ha
 pd.DataFrame(rows).T.map("{:.1%}".format)
 
 # %% [markdown] tags=["instructor"]
-# **Instructor, exercise 4.5 (15 minutes).** Look for a comparison that uses the inputs. Common misunderstanding: that the layer with the largest error of
+# **Instructor, 4.5** (15 minutes). Look for a comparison that uses the inputs. Common misunderstanding: that the layer with the largest error of
 # its weights must suffer most. Inputs are far from equal in all directions, so an error counts where inputs are large. Ask what is still missing: a share
 # of one output says nothing about how later layers use it. The loss with one kind of layer kept would; it costs a pass over documents for each kind.
 
@@ -620,7 +626,8 @@ import warnings
 def input_gradient(repacking=None):
     """Gradient of the sum of outputs after an evaluation pass, and what it should be."""
     layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False, quant_type="nf4", compute_dtype=torch.float32).to(base.model.device)
-    layer.support_avx512bf16_for_cpu = layer.support_avx512bf16_for_cpu if repacking is None else repacking
+    if repacking is not None:
+        layer.support_avx512bf16_for_cpu = repacking
     matrix = bnb.dequantize_4bit(layer.weight, layer.weight.quant_state)
     x = torch.ones(1, 64, device=base.model.device)
     layer.eval()(x)
@@ -644,8 +651,8 @@ assert torch.allclose(gradient, expected, atol=1e-4)
 #
 # The adapter goes on as in notebook 3. It is in float32, while the base is quantized.
 #
-# **Predict:** how many trainable parameters, compared with LoRA at the same rank and on the same layers? Will training be faster or slower? How much
-# lower will the peak memory be?
+# **Predict:** how many trainable parameters, compared with LoRA at the same rank and on the same layers? Will training be faster or slower? Will the
+# peak memory be lower, and by how much?
 
 # %%
 plan = settings.training
@@ -680,8 +687,9 @@ plots.losses(curves).save(run.figures / "losses.png")
 # for the shapes are the same. Quantized weights are converted for every product, which costs time. (If only QLoRA is listed, notebooks 2 and 3 have
 # not run here.)
 #
-# On a small model, above all on a CPU, the measured memory is a disappointment. It is mostly the program, the libraries, what this notebook held
-# before, and the **activations**, which are as large as in LoRA. (On a GPU only tensors are counted.) A small base was never the problem.
+# On a small model, above all on a CPU, the measured memory is a disappointment, and may even be above LoRA's. It is mostly the program, the libraries,
+# what this notebook held before, weights that are unpacked for a product, and the **activations**, which are as large as in LoRA. (On a GPU only tensors
+# are counted.) A small base was never the problem.
 #
 # A large one is. Its bytes can be calculated: 16 for a trained parameter (weight, gradient, Adam's two moments), 2 for a frozen one in 16 bits, 0.516
 # in NF4.
@@ -749,8 +757,10 @@ for label, network, its_base in [(f"on its own base ({settings.quantization})", 
     print(f"{label}, loss {training.validation_loss(network, its_base, trial):.4f}: {answer}\n")
 
 # %% [markdown]
-# It works on both, because the two bases are close. But these are two models, with two losses and sometimes two answers. Which base an adapter was
-# tested on belongs in every report. `methods.restore` loads the quantized base again.
+# It works on both, because the two bases are close. But these are two models, with two losses and sometimes two answers. (The unquantized base may even
+# do better with an adapter that never saw it: nothing of it was rounded away.)
+#
+# Which base an adapter was tested on belongs in every report. `methods.restore` loads the quantized base again.
 #
 # ### Break it: merge into 4 bits
 #
@@ -785,7 +795,8 @@ with peft_model.disable_adapter():
     losses["no adapter"] = training.validation_loss(peft_model, base, few)
 with layers.merged(peft_model, base.precision):
     losses[f"merged, in {base.precision.name}"] = training.validation_loss(peft_model, base, few)
-    copies = [module for n in adapted if isinstance(module := peft_model.get_submodule(n), torch.nn.Linear)]
+    now = [peft_model.get_submodule(n) for n in adapted]
+    copies = [module for module in now if isinstance(module, torch.nn.Linear)]  # plain layers: those that were merged
     for module in copies:
         module.weight = torch.nn.Parameter(stored(module.weight.detach()), requires_grad=False)
     losses[f"merged, then NF4 ({len(copies)} of {len(adapted)} layers)"] = training.validation_loss(peft_model, base, few)

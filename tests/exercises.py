@@ -1,4 +1,4 @@
-"""The exercises that stand in a notebook, and what their checks said when it was executed."""
+"""Exercises: those that stand in a notebook, what their checks said when it was executed, and what a check says about a wrong answer."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ import re
 import nbformat
 
 from lab_utils import editions
-from lab_utils.check.exercise import SIGNS
+from lab_utils.check.exercise import ALMOST, SIGNS
 
 
 def exercises_of(source):
@@ -26,3 +26,14 @@ def verdicts(path):
     outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
     shown = "\n".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
     return re.findall(rf"^[{''.join(SIGNS.values())}] (\w+): ({'|'.join(SIGNS)})\.", shown, re.M)
+
+
+def almost(verdict):
+    """What a check says about a wrong answer.
+
+    Raises:
+        ValueError: the answer passed, or was not attempted.
+    """
+    if verdict.state != ALMOST:
+        raise ValueError(f"a wrong answer was expected: {verdict}")
+    return verdict.says

@@ -3,9 +3,10 @@
 import numpy
 import pytest
 import torch
+from exercises import almost
 
 from lab_utils import check
-from lab_utils.check.exercise import ALMOST, NOT_ATTEMPTED
+from lab_utils.check.exercise import NOT_ATTEMPTED
 
 SHAPES = {
     f"model.layers.{i}.{name}": shape
@@ -13,10 +14,6 @@ SHAPES = {
     for name, shape in {"attn.q": (8, 8), "attn.v": (8, 6), "mlp.up": (8, 32), "mlp.down": (32, 8)}.items()
 }
 BUDGET = 550  # a unit of the rank costs 2 * (16 + 14 + 40 + 40) = 220 on all layers
-
-
-def almost(verdict, said):
-    assert verdict.state == ALMOST and said in verdict.says, verdict
 
 
 # --- break_even ---------------------------------------------------------------------------------------------------------------
@@ -42,7 +39,7 @@ def test_lora_has_more_parameters_from_the_rank_on_at_which_its_factors_outgrow_
     ],
 )
 def test_a_wrong_break_even_rank_is_told_on_which_side_it_lies(answer, said):
-    almost(check.break_even(answer), said)
+    assert said in almost(check.break_even(answer))
 
 
 # --- count_lora ---------------------------------------------------------------------------------------------------------------
@@ -96,7 +93,7 @@ def test_the_labs_count_is_what_peft_adds_to_a_model():
     ],
 )
 def test_a_wrong_count_is_told_what_it_counts(answer, said):
-    almost(check.count_lora(answer, shapes=SHAPES, rank=4), said)
+    assert said in almost(check.count_lora(answer, shapes=SHAPES, rank=4))
 
 
 # --- lora_forward and merge ---------------------------------------------------------------------------------------------------
@@ -146,7 +143,7 @@ def wrong_forward(scale=lambda x, W, A, alpha: alpha / len(A), plain=1.0):
     ],
 )
 def test_a_wrong_forward_pass_is_told_what_it_computes(answer, said):
-    almost(check.lora_forward(answer), said)
+    assert said in almost(check.lora_forward(answer))
 
 
 def merge_in_loops(W, A, B, alpha):
@@ -207,7 +204,7 @@ def added_in_place(W, A, B, alpha):
     ],
 )
 def test_a_wrong_merge_is_told_what_it_computes(answer, said):
-    almost(check.merge(answer), said)
+    assert said in almost(check.merge(answer))
 
 
 # --- within_budget ------------------------------------------------------------------------------------------------------------
@@ -253,7 +250,7 @@ def test_a_rank_above_the_shorter_side_passes_with_a_remark():
     ],
 )
 def test_a_choice_outside_the_budget_is_told_how_far_off_it_is(answer, said):
-    almost(check.within_budget(answer, shapes=SHAPES, budget=BUDGET), said)
+    assert said in almost(check.within_budget(answer, shapes=SHAPES, budget=BUDGET))
 
 
 @pytest.mark.parametrize("answer", [..., (..., ...), (8, ...), (..., ["q"])])
@@ -302,7 +299,7 @@ def test_any_way_of_counting_the_directions_that_hold_nine_tenths_passes(answer)
     ],
 )
 def test_a_wrong_count_of_directions_is_told_what_it_counts(answer, said):
-    almost(check.effective_rank(answer), said)
+    assert said in almost(check.effective_rank(answer))
 
 
 def test_the_labs_own_answers_are_right_ones():

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import cache
 
 import pytest
+from exercises import almost
 
 from lab_utils import check
 from lab_utils.check.exercise import NOT_ATTEMPTED
@@ -50,14 +51,6 @@ def by_quantile(lengths, share):
     return np.quantile(lengths, 1 - share, method="inverted_cdf")
 
 
-def says(exercise, answer, **facts):
-    """What a check says about a wrong answer, without hints from earlier ones."""
-    exercise.wrong_answers = 0
-    verdict = exercise(answer, **facts)
-    assert not verdict.passed
-    return verdict.says
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -90,7 +83,7 @@ def test_rouge1_passes_whether_written_with_counters_lists_or_numpy(answer):
     ],
 )
 def test_rouge1_names_the_slip(answer, said):
-    assert said in says(check.rouge1, answer)
+    assert said in almost(check.rouge1(answer))
 
 
 def test_the_pair_that_stops_the_readers_code_is_shown():
@@ -98,7 +91,7 @@ def test_the_pair_that_stops_the_readers_code_is_shown():
         shared = clipped(summary, reference)
         return 200 / (len(summary) / shared + len(reference) / shared)
 
-    assert "With ['mia', 'sold', 'her', 'boat'] and ['nobody', 'came']" in says(check.rouge1, divides_by_what_is_shared)
+    assert "With ['mia', 'sold', 'her', 'boat'] and ['nobody', 'came']" in almost(check.rouge1(divides_by_what_is_shared))
 
 
 def test_rouge_l_passes_as_a_table_or_as_a_recursion_that_remembers():
@@ -150,7 +143,7 @@ def bigrams(summary, reference):
     ],
 )
 def test_rouge_l_names_the_slip(answer, said):
-    assert said in says(check.rouge_l, answer)
+    assert said in almost(check.rouge_l(answer))
 
 
 def test_a_right_but_exponential_rouge_l_is_found_out_within_a_second():
@@ -193,7 +186,7 @@ def interpolated(lengths, share):
     ],
 )
 def test_the_length_limit_names_the_slip(answer, said):
-    assert said in says(check.length_limit, answer)
+    assert said in almost(check.length_limit(answer))
 
 
 @pytest.mark.parametrize("answer", [{"a", "b", "e"}, ["e", "b", "a"], "abe", "a, b, e"])
@@ -214,7 +207,7 @@ def test_what_the_model_reads_may_be_given_as_a_set_a_list_or_a_string(answer):
     ],
 )
 def test_what_the_model_reads_names_the_slip(answer, said):
-    assert said in says(check.model_reads, answer)
+    assert said in almost(check.model_reads(answer))
 
 
 def fooled(honest=TRUE, false=FALSE, lie="no rot"):
@@ -284,4 +277,4 @@ def test_the_cheapest_of_the_level_ones_wins_by_cost_and_a_clear_winner_by_score
     ],
 )
 def test_the_choice_of_a_prompt_is_held_against_the_table(answer, tried, said):
-    assert said in says(check.prompt_choice, answer, tried=tried)
+    assert said in almost(check.prompt_choice(answer, tried=tried))

@@ -171,6 +171,14 @@ def test_the_same_seed_gives_the_same_predictions(course, recipe, tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.parametrize("relative", ["pissa", "dora"])
+def test_the_notebook_of_lora_holds_for_its_relatives(tmp_path, relative):
+    runner.run(recipe="tiny-causal", out=str(tmp_path), parameters={relative: True}, only=["03"])
+    assert {state for _, state in verdicts(tmp_path / "03_lora.ipynb")} == {PASSED}
+    assert runs.read(tmp_path, "lora").record["config"]["recipe"]["lora"][relative] is True
+
+
+@pytest.mark.notebook
 def test_a_failing_cell_is_named_and_the_notebook_kept(write_lines, tmp_path):
     folder = write_lines([json.dumps({"document": "A: hi", "summary": "word " * 400})])
     with pytest.raises(runner.LabError, match=r"03_lora stopped at cell \d+ .*raise that limit or shorten"):

@@ -19,12 +19,12 @@ def needs(method, **changes):
     return Needs(config.resolve("tiny-causal", method, **changes), SHAPE, Device("toy", 1.0), "float32")
 
 
-def test_a_step_is_its_arithmetic_and_its_bytes():
+def test_a_step_is_its_arithmetic_and_its_elementwise_work():
     one = needs("lora", batch_size=3, rank=2)
     operations = 3 * arithmetic.training_flops(SHAPE, [(5, 2)], 2)
-    moved = 3 * pace.MOVES * one.kept(5, 2) + pace.OPTIMIZER_MOVES * 2 * 68  # rank 2; inputs and outputs of seven layers
+    elementwise = 3 * pace.ELEMENTWISE * one.kept(5, 2) + pace.OPTIMIZER * 2 * 68  # rank 2; inputs and outputs of seven layers
     assert pace.step_seconds(one, pace.Rates(1e3, float("inf")), 5, 2) == pytest.approx(operations / 1e3)
-    assert pace.step_seconds(one, pace.Rates(float("inf"), 1e3), 5, 2) == pytest.approx(moved / 1e3)
+    assert pace.step_seconds(one, pace.Rates(float("inf"), 1e3), 5, 2) == pytest.approx(elementwise / 1e3)
 
 
 def test_a_step_does_not_depend_on_how_the_batch_is_split():

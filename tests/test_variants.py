@@ -78,6 +78,7 @@ def test_loraplus_gives_b_its_own_learning_rate(recipe):
     ("changes", "words"),
     [
         ({"pissa": True, "quantization": "nf4"}, "exact weights"),
+        ({"pissa": True, "dora": True}, "choose one"),
         ({"dora": True, "quantization": "int8"}, "norms of the weights"),
         ({"loraplus_ratio": 4.0, "optimizer": "adafactor"}, "optimizer: adamw"),
         ({"dora": "yes"}, "boolean"),

@@ -88,7 +88,7 @@ class Exercise:
         except Exception as error:  # whatever a reader's code raises is an answer that needs a hint
             return self._verdict(ALMOST, self._with_hints(in_words(error)))
         if remark is NOTHING_YET:
-            return self._verdict(NOT_ATTEMPTED, f"{self.title}: replace the `...`, run that cell, then this one.")
+            return self._verdict(NOT_ATTEMPTED, f"{self.title}: replace the `...`, then run it and this check again.")
         return self._verdict(PASSED, remark or "", answer)
 
     def _with_hints(self, found: str) -> str:
