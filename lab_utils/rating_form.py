@@ -133,7 +133,8 @@ def form(run_dir: str | Path, rater: str | None, documents: Mapping[str, str] | 
     """
     if not (rater or "").strip():
         print(
-            f"To rate summaries, set rater to your name in the parameters cell, run that cell and this one, or run `lab rate {Path(run_dir).name}`."
+            f"To rate summaries, set rater to your name in the parameters cell, run that cell and this one, "
+            f"or run `lab rate {Path(run_dir).name}`."
         )
         return None
     from ipywidgets import HTML, Button, HBox, Layout, ToggleButtons, VBox

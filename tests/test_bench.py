@@ -181,6 +181,9 @@ def test_the_plan_stands_beside_what_was_measured():
     (row,) = rows_of(bench_report.plan_table(found))
     assert row["peak GB"] == "2.50" and row["memory off by"] == f"{gigabytes / 2.5 - 1:+.0%}"
     assert row["s a step"] == "5.00" and row["time off by"] == f"{seconds / 5 - 1:+.0%}"  # 8 and 12 s for two steps
+    assert bench_report.findings(found)[-1].startswith(
+        f"`lab plan --time`, 1 case: peak memory {row['memory off by']} to {row['memory off by']} off"
+    )
     faster = section({case.name: [result(100, 8.0, rates={name: 2e12 for name in rates})]})
     assert bench_report.predicted(faster, case)[1] == pytest.approx(seconds / 2)
 

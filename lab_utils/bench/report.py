@@ -65,7 +65,23 @@ def findings(section: Section) -> list[str]:
         speed = times(ratio(section.rates(own), section.rates(case.name)))
         memory = section.peak(own) / section.peak(case.name)
         told.append(f"{what}, {TITLES[case.family]}: {speed} the tokens a second of {case.says}, in {memory:.2f} x its memory.")
-    return told
+    return told + _plan_finding(section)
+
+
+def _plan_finding(section: Section) -> list[str]:
+    """How far the plan's predictions are from what was measured, at most."""
+    measured = [case for case in section.of("plan") if section.good(case.name)]
+    if not measured:
+        return []
+    apart = [
+        (planned / found - 1 for planned, found in zip(predicted(section, case), _peak_and_step(section, case), strict=True))
+        for case in measured
+    ]
+    memory, time = (f"{min(each):+.0%} to {max(each):+.0%}" for each in zip(*apart, strict=True))
+    return [
+        f"`lab plan --time`, {len(measured)} case{'s' * (len(measured) > 1)}: peak memory {memory} off, time of a step {time} off "
+        "(its two constants were fitted to steps of this kind)."
+    ]
 
 
 def _setting(section: Section) -> str:
@@ -196,12 +212,17 @@ def plan_table(section: Section) -> str:
             rows.append(row | {"peak GB": f"failed: {failure}"})
             continue
         gigabytes, seconds = predicted(section, case)
-        step = statistics.median(result["seconds"] / result["steps"] for result in section.good(case.name))
-        row |= {"planned GB": f"{gigabytes:.2f}", "peak GB": f"{section.peak(case.name):.2f}"}
-        row["memory off by"] = f"{gigabytes / section.peak(case.name) - 1:+.0%}"
+        peak, step = _peak_and_step(section, case)
+        row |= {"planned GB": f"{gigabytes:.2f}", "peak GB": f"{peak:.2f}"}
+        row["memory off by"] = f"{gigabytes / peak - 1:+.0%}"
         row |= {"planned s a step": f"{seconds:.2f}", "s a step": f"{step:.2f}", "time off by": f"{seconds / step - 1:+.0%}"}
         rows.append(row)
     return _table(rows)
+
+
+def _peak_and_step(section: Section, case: Case) -> tuple[float, float]:
+    """Peak memory in GB and seconds a step."""
+    return section.peak(case.name), statistics.median(result["seconds"] / result["steps"] for result in section.good(case.name))
 
 
 def predicted(section: Section, case: Case) -> tuple[float, float]:
