@@ -184,13 +184,7 @@ def merge(
         raise LabError("; ".join(dict.fromkeys(problems)) + ".")
     for notebook, values in plan:  # what the notebook will ask for, asked for now
         wanted = {name: value for name, value in values.items() if name in config.recipe_parameters()}
-        settings = config.resolve(values["recipe"], notebook.method or "zero_shot", values.get("seed", 0), **wanted)
-        extras = [name for name in ("dora", "pissa") if getattr(settings.training, name, False)] if notebook.method else []
-        if extras:
-            raise LabError(
-                f"{notebook.name} builds plain LoRA by hand and checks it; {' and '.join(extras)} would not match: "
-                f"use `lab train --recipe {values['recipe']} --method {notebook.method}`, then notebook 05."
-            )
+        config.resolve(values["recipe"], notebook.method or "zero_shot", values.get("seed", 0), **wanted)
     return plan
 
 

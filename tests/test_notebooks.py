@@ -6,6 +6,7 @@ import json
 import jupytext
 import nbformat
 import pytest
+import yaml
 from exercises import exercises_of, verdicts
 
 from lab_utils import bootstrap, config, notebooks, runner, runs
@@ -173,9 +174,12 @@ def test_the_same_seed_gives_the_same_predictions(course, recipe, tmp_path):
 @pytest.mark.notebook
 @pytest.mark.parametrize("relative", ["pissa", "dora"])
 def test_the_notebook_of_lora_holds_for_its_relatives(tmp_path, relative):
-    runner.run(recipe="tiny-causal", out=str(tmp_path), parameters={relative: True}, only=["03"])
-    assert {state for _, state in verdicts(tmp_path / "03_lora.ipynb")} == {PASSED}
-    assert runs.read(tmp_path, "lora").record["config"]["recipe"]["lora"][relative] is True
+    values = yaml.safe_load((config.RECIPES / "tiny-causal.yaml").read_text(encoding="utf-8"))
+    values["lora"][relative] = True
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    runner.run(recipe=str(tmp_path / "own.yaml"), out=str(tmp_path / "run"), only=["03"])
+    assert {state for _, state in verdicts(tmp_path / "run/03_lora.ipynb")} == {PASSED}
+    assert runs.read(tmp_path / "run", "lora").record["config"]["recipe"]["lora"][relative] is True
 
 
 @pytest.mark.notebook
