@@ -61,8 +61,8 @@ model = None  # another model: a hub id
 model_dir = None  # a folder with another model
 data = None  # other data: a hub id
 data_dir = None  # a folder (train, validation, test files) or one CSV, JSONL or Parquet file
-document_column = None  # the column of your documents; None: document, dialogue, article or text
-summary_column = None  # the column of your summaries; None: references, summary1, summary or highlights
+document_column = None  # of your documents; None: document, dialogue, article or text
+summary_column = None  # of your summaries; None: references, summary1, summary or highlights
 test_from = None  # "validation" where the data has no test split
 test_examples = None  # how many test documents
 prompt_examples = 4  # validation documents on which prompts are tried
@@ -73,15 +73,19 @@ from lab_utils import baselines, check, config, metrics, models, plots, runs
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
-    recipe, "zero_shot", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
-    summary_column=summary_column, test_from=test_from, test_examples=test_examples,
+    recipe, "zero_shot", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir,
+    document_column=document_column, summary_column=summary_column,
+    test_from=test_from, test_examples=test_examples,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)  # from here on this run is recorded
 print(settings.recipe.title)
-print(f"{corpus.name} ({corpus.source}): {len(corpus.train):,} training, {len(corpus.validation):,} validation, {len(corpus.test):,} test documents")
 
 # %%
+print(f"{corpus.name} ({corpus.source})")
+print(f"training documents:   {len(corpus.train):,}")
+print(f"validation documents: {len(corpus.validation):,}")
+print(f"test documents:       {len(corpus.test):,}\n")
 for what, notes in {"recipe": settings.recipe.all_notes, "data": corpus.notes}.items():
     print(f"Notes on the {what}:", *(notes or ["none"]), sep="\n- ")
 
@@ -136,7 +140,9 @@ def words(text):
 
 
 reference, *others = story.references
-texts = {"lead-3": baselines.lead(story.document)} | {f"reference {i}": text for i, text in enumerate(others, 2)}
+texts = {"lead-3": baselines.lead(story.document)}
+for number, text in enumerate(others, 2):
+    texts[f"reference {number}"] = text
 print(words(reference))
 
 # %% [markdown]
@@ -178,10 +184,12 @@ from rouge_score.rouge_scorer import RougeScorer
 rouge1 = verdict.best
 library = RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
 for name, text in texts.items():
-    by_hand, by_library = rouge1(words(text), words(reference)), 100 * library.score(reference, text)["rouge1"].fmeasure
+    by_hand = rouge1(words(text), words(reference))
+    by_library = 100 * library.score(reference, text)["rouge1"].fmeasure
     print(f"{name}: by hand {by_hand:.2f}, by the library {by_library:.2f}")
     assert abs(by_hand - by_library) < 1e-4
-print(f"the reference's first word, twenty times: {rouge1(20 * words(reference)[:1], words(reference)):.2f}")
+twenty_times = 20 * words(reference)[:1]
+print(f"the reference's first word, twenty times: {rouge1(twenty_times, words(reference)):.2f}")
 
 # %% [markdown]
 # Twenty times one right word scores next to nothing. The word counts only as often as the reference has it: all other repeats lower precision, and
@@ -203,7 +211,10 @@ def rouge_l(summary, reference):
     best = [[0] * (len(reference) + 1) for _ in range(len(summary) + 1)]
     for i, mine in enumerate(summary, 1):
         for j, theirs in enumerate(reference, 1):
-            best[i][j] = best[i - 1][j - 1] + 1 if mine == theirs else max(best[i - 1][j], best[i][j - 1])
+            if mine == theirs:
+                best[i][j] = best[i - 1][j - 1] + 1
+            else:
+                best[i][j] = max(best[i - 1][j], best[i][j - 1])
     shared = best[-1][-1]
     return 200 * shared / (len(summary) + len(reference)) if shared else 0.0
     # END SOLUTION
@@ -220,8 +231,10 @@ verdict
 # %%
 rouge_l = verdict.best
 for name, text in texts.items():
-    by_hand, by_library = rouge_l(words(text), words(reference)), 100 * library.score(reference, text)["rougeL"].fmeasure
-    print(f"{name}: ROUGE-L by hand {by_hand:.2f}, by the library {by_library:.2f}, ROUGE-1 {rouge1(words(text), words(reference)):.2f}")
+    by_hand = rouge_l(words(text), words(reference))
+    by_library = 100 * library.score(reference, text)["rougeL"].fmeasure
+    print(f"{name}: ROUGE-L by hand {by_hand:.2f}, by the library {by_library:.2f}")
+    print(f"    its ROUGE-1: {rouge1(words(text), words(reference)):.2f}")
     assert abs(by_hand - by_library) < 1e-4
 
 # %% [markdown]
@@ -235,8 +248,10 @@ for name, text in texts.items():
 # %%
 import pandas as pd
 
-pairs = {f"{name} against reference 1": metrics.rouge(text, reference) for name, text in {"reference 1": reference, **texts}.items()}
-pd.DataFrame(pairs).T.round(1)
+pairs = {"reference 1": metrics.rouge(reference, reference)}
+for name, text in texts.items():
+    pairs[name] = metrics.rouge(text, reference)
+pd.DataFrame(pairs).T.round(1).rename_axis("against reference 1")
 
 # %% [markdown]
 # ROUGE-2 is usually the lowest: a pair is shared only if both words are, side by side. And two good summaries of one document are usually far from 100.
@@ -254,7 +269,8 @@ pd.DataFrame(pairs).T.round(1)
 
 # %%
 # BEGIN SOLUTION
-honest = " ".join(reference.split()[: len(reference.split()) // 2])  # half of what a careful writer wrote stands in for your own summary
+# half of what a careful writer wrote stands in for your own summary
+honest = " ".join(reference.split()[: len(reference.split()) // 2])
 false = f"Not true: {reference}"
 false_words = "Not true"
 # END SOLUTION
@@ -278,13 +294,23 @@ check.fool_rouge((honest, false, false_words), document=story.document, referenc
 # %%
 base = models.load(settings)
 print(f"{base.precision.name} products: {base.precision.reason}")
+
+# %% [markdown]
+# We count the tokens of the training texts. The `summary` of a document is its first reference.
+
+# %%
+def count_tokens(text):
+    return len(base.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 tokens = {
-    "documents": [len(base.tokenizer(e.document, add_special_tokens=False)["input_ids"]) for e in corpus.train],
-    "summaries": [len(base.tokenizer(e.summary, add_special_tokens=False)["input_ids"]) for e in corpus.train],  # the first reference of each
+    "documents": [count_tokens(e.document) for e in corpus.train],
+    "summaries": [count_tokens(e.summary) for e in corpus.train],
 }
 
 # %%
-limits = {"documents": settings.recipe.lengths.document_tokens, "summaries": settings.recipe.lengths.summary_tokens}
+chosen = settings.recipe.lengths
+limits = {"documents": chosen.document_tokens, "summaries": chosen.summary_tokens}
 for limit in (256, limits["documents"]):
     over = sum(n > limit for n in tokens["documents"]) / len(tokens["documents"])
     print(f"{over:.0%} of the training documents are longer than {limit} tokens.")
@@ -320,7 +346,9 @@ verdict
 # %%
 length_limit = verdict.best
 allowed = {"half": 0.5, "15%": 0.15, "10%": 0.1, "5%": 0.05, "none": 0.0}
-found = {name: {label: length_limit(lengths, share) for label, share in allowed.items()} for name, lengths in tokens.items()}
+found = {}
+for name, lengths in tokens.items():
+    found[name] = {label: length_limit(lengths, share) for label, share in allowed.items()}
 print("The recipe's limits:", limits)
 pd.DataFrame(found).rename_axis("may lose their end")
 
@@ -339,10 +367,14 @@ pd.DataFrame(found).rename_axis("may lose their end")
 # %%
 from types import SimpleNamespace
 
-copies = [SimpleNamespace(id=e.id, prediction=baselines.lead(e.document), references=e.references) for e in corpus.test]
+copies = []
+for e in corpus.test:
+    copied = baselines.lead(e.document)
+    copies.append(SimpleNamespace(id=e.id, prediction=copied, references=e.references))
 lead_rows = metrics.score(copies)  # one row of scores for each document
 lead = metrics.summarize(lead_rows)["rouge1"]
-print(f"lead-3: ROUGE-1 {lead['mean']:.1f}, 95% interval {lead['low']:.1f} to {lead['high']:.1f}, {len(lead_rows)} documents")
+print(f"lead-3: ROUGE-1 {lead['mean']:.1f}, {len(lead_rows)} documents")
+print(f"95% interval: {lead['low']:.1f} to {lead['high']:.1f}")
 print(metrics.PROTOCOL)
 
 # %% [markdown]
@@ -352,8 +384,7 @@ print(metrics.PROTOCOL)
 # **bootstrap**: from our documents draw as many again, with replacement, take the mean, repeat 10,000 times, keep the middle 95% of the means.
 #
 # A method that is "one point better", inside such an interval, may be no better at all.
-
-# %% [markdown]
+#
 # ## What the model reads
 #
 # A model summarizes best when it is asked in the form that it was trained on. Other forms work worse, and nothing warns you. A chat model has a **chat
@@ -370,7 +401,8 @@ print(metrics.PROTOCOL)
 
 # %%
 prompt = base.encoder.prompt_of(story.document)
-print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, {base.family}, {settings.recipe.prompt.style} prompt of {len(prompt)} tokens\n")
+print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, {base.family}")
+print(f"{settings.recipe.prompt.style} prompt of {len(prompt)} tokens\n")
 print(base.tokenizer.decode(prompt))
 
 # %% [markdown]
@@ -428,8 +460,8 @@ print("\nended by itself:", first_try.predictions[0].stopped)
 # Each of the next three sections makes one usual mistake, on a few validation documents with short answers. None of them is an error to the computer.
 # (For the first, transformers has a warning. It is easily lost among others, and this lab silences them.) So you must know the **symptom**.
 #
-# First a helper. Prompts of different lengths are filled up to one length (**padding**), a mask says which positions are padding, and the model writes.
-# `generation.summarize` does the same for every batch.
+# First two helpers, which do what `generation.summarize` does for every batch. Prompts of different lengths are filled up to one length (**padding**),
+# and a mask says which positions are padding. Below it is printed for two toy prompts, of three tokens and of one.
 
 # %%
 import torch
@@ -437,25 +469,47 @@ import torch
 from lab_utils.batching import pad_left, pad_right
 
 
-def answers(prompts, pad, **changes):
-    """Short answers to a batch of prompts; `changes` go to the decoding."""
-    ids = torch.tensor(pad(prompts, base.tokenizer.pad_token_id), device=base.model.device)
-    mask = torch.tensor(pad([[1] * len(prompt) for prompt in prompts], 0), device=base.model.device)  # 1: prompt, 0: padding
-    decoding = generation.decoding(base)
-    decoding.update(max_new_tokens=min(24, decoding.max_new_tokens), **changes)
-    with torch.no_grad(), base.precision.autocast(base.model.device.type):
-        output = base.model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding)
-    first = ids.shape[1] if base.family == "causal" else 0  # a decoder's output begins with its prompt
-    return [base.tokenizer.decode(row[first:], skip_special_tokens=True).strip() for row in output]
+def batch_of(prompts, pad):
+    """The prompts, all of one length, and their mask: 1 for prompt, 0 for padding."""
+    ids = pad(prompts, base.tokenizer.pad_token_id)
+    mask = pad([[1] * len(prompt) for prompt in prompts], 0)
+    device = base.model.device
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+print(batch_of([[5, 6, 7], [8]], pad_left)[1])
+
+# %% [markdown]
+# Then the model writes. What a decoder returns begins with its prompt, so we cut that off.
 
 # %%
-by_length = sorted(corpus.validation[:50], key=lambda e: len(base.encoder.prompt_of(e.document)))
-few = [by_length[i] for i in sorted({0, len(by_length) // 2, len(by_length) - 1})]  # a short, a middle and a long one
-prompts = [base.encoder.prompt_of(e.document) for e in few]
+def answers(prompts, pad, **changes):
+    """Short answers to a batch of prompts; `changes` go to the decoding."""
+    ids, mask = batch_of(prompts, pad)
+    how = generation.decoding(base)
+    how.update(max_new_tokens=min(24, how.max_new_tokens), **changes)
+    with torch.no_grad(), base.precision.autocast(base.model.device.type):
+        output = base.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
+    first = ids.shape[1] if base.family == "causal" else 0
+    rows = [base.tokenizer.decode(row[first:], skip_special_tokens=True) for row in output]
+    return [text.strip() for text in rows]
+
+# %% [markdown]
+# We ask about a document with a short prompt, one with a middle and one with a long one.
+
+# %%
+prompt_of = base.encoder.prompt_of
+by_length = sorted(corpus.validation[:50], key=lambda e: len(prompt_of(e.document)))
+places = sorted({0, len(by_length) // 2, len(by_length) - 1})
+few = [by_length[place] for place in places]
+prompts = [prompt_of(e.document) for e in few]
 
 
 def mean_rouge1(texts):
-    return sum(metrics.rouge(text, e.summary)["rouge1"] for text, e in zip(texts, few, strict=True)) / len(few)
+    total = 0
+    for text, e in zip(texts, few, strict=True):
+        total += metrics.rouge(text, e.summary)["rouge1"]
+    return total / len(few)
 
 # %% [markdown]
 # ### Break it: padding on the wrong side
@@ -471,8 +525,12 @@ def mean_rouge1(texts):
 padded = {"left": answers(prompts, pad_left), "right": answers(prompts, pad_right)}
 for prompt, left, right in zip(prompts, *padded.values(), strict=True):
     filled = max(map(len, prompts)) - len(prompt)
-    print(f"{filled} tokens of padding, {'the same answer' if left == right else 'another answer'}\n  left:  {left!r}\n  right: {right!r}\n")
-print({side: f"ROUGE-1 {mean_rouge1(texts):.1f}" for side, texts in padded.items()}, base.family)
+    same = "the same answer" if left == right else "another answer"
+    print(f"{filled} tokens of padding, {same}")
+    print(f"  left:  {left!r}")
+    print(f"  right: {right!r}\n")
+for side, written in padded.items():
+    print(f"{base.family}, padded on the {side}: ROUGE-1 {mean_rouge1(written):.1f}")
 
 # %% [markdown]
 # **Symptom:** the longest document of every batch, which has no padding, is answered as usual. The others derail at their first word, and scores change
@@ -492,10 +550,18 @@ usual, pad = ("left", pad_left) if base.family == "causal" else ("right", pad_ri
 with torch.random.fork_rng():  # what comes later must not depend on this cell
     torch.manual_seed(seed)
     drawn = answers(3 * prompts, pad, do_sample=True)  # each prompt three times, in one batch
-rounds = [mean_rouge1(drawn[start : start + len(few)]) for start in range(0, len(drawn), len(few))]
 again = answers(prompts, pad)
-print("sampled:", *(f"{score:.1f}" for score in rounds), f"(spread {max(rounds) - min(rounds):.1f} points of ROUGE-1)")
-print(f"greedy:  {mean_rouge1(padded[usual]):.1f} {mean_rouge1(again):.1f}, {'the same' if again == padded[usual] else 'other'} answers both times")
+
+# %% [markdown]
+# The first third of what was drawn is one round of answers, and so on.
+
+# %%
+count = len(few)
+rounds = [mean_rouge1(drawn[i * count : (i + 1) * count]) for i in range(3)]
+print("sampled:", *(f"{score:.1f}" for score in rounds))
+print(f"spread:  {max(rounds) - min(rounds):.1f} points of ROUGE-1")
+print(f"greedy:  {mean_rouge1(padded[usual]):.1f} {mean_rouge1(again):.1f}")
+print("the same greedy answers both times:", "yes" if again == padded[usual] else "no")
 
 # %% [markdown]
 # **Symptom:** the same model gets another score each time it is scored, and a difference between two methods comes and goes. The spread above is due
@@ -511,11 +577,14 @@ print(f"greedy:  {mean_rouge1(padded[usual]):.1f} {mean_rouge1(again):.1f}, {'th
 from dataclasses import replace
 
 own = settings.recipe.prompt
-forms = {"no chat template": own.model_copy(update={"style": "plain", "system": None})} if own.style == "chat" else {}
+forms = {}
+if own.style == "chat":
+    forms["no chat template"] = own.model_copy(update={"style": "plain", "system": None})
 forms["the document alone"] = config.Prompt(style="plain", instruction="")
 told = {"the recipe's prompt": padded[usual]}
 for name, form in forms.items():
-    told[name] = answers([replace(base.encoder, prompt=form).prompt_of(e.document) for e in few], pad)
+    encoder = replace(base.encoder, prompt=form)
+    told[name] = answers([encoder.prompt_of(e.document) for e in few], pad)
 for name, found in told.items():
     print(f"{name}: ROUGE-1 {mean_rouge1(found):.1f}, for example {found[0]!r}\n")
 
@@ -535,32 +604,42 @@ for name, found in told.items():
 
 # %%
 asked = corpus.validation[:prompt_examples]
-results = {shots: generation.summarize(base.model, base, asked, shots=corpus.train[:shots]) for shots in shots_tried}
-tried = {}
-for shots, result in results.items():
-    longest = max(len(base.encoder.prompt_of(e.document, corpus.train[:shots])) for e in asked)
-    tried[shots] = {"scores": [row["rouge1"] for row in metrics.score(result.predictions)], "tokens": longest}
+results, tried = {}, {}
+for shots in shots_tried:
+    worked = corpus.train[:shots]
+    results[shots] = generation.summarize(base.model, base, asked, shots=worked)
+    scored = metrics.score(results[shots].predictions)
+    longest = max(len(prompt_of(e.document, worked)) for e in asked)
+    tried[shots] = {"scores": [row["rouge1"] for row in scored], "tokens": longest}
 
 # %% [markdown]
-# All prompts were asked about the same documents, so we compare document by document. The table has each mean with its 95% interval, and each one's
-# **paired difference** to the highest mean (0 for the highest itself). Where the interval of a difference contains 0, these documents do not show
-# which of the two is better. (With so few documents, even these intervals are too narrow.)
+# All prompts were asked about the same documents, so we compare document by document: each prompt's **paired difference** to the one with the highest
+# mean (0 for the highest itself), with its 95% interval. Where that interval contains 0, these documents do not show which of the two is better. (With
+# so few documents, even these intervals are too narrow.)
 
 # %%
 from lab_utils import significance
 
 highest = max(tried, key=lambda shots: sum(tried[shots]["scores"]))
-gaps = {shots: significance.paired_difference(trial["scores"], tried[highest]["scores"]) for shots, trial in tried.items()}
-rows = {
-    f"examples: {shots}": {
+top = tried[highest]["scores"]
+gaps = {}
+for shots, trial in tried.items():
+    gaps[shots] = significance.paired_difference(trial["scores"], top)
+    print(f"{shots} examples minus {highest}: {gaps[shots].signed()}")
+
+# %% [markdown]
+# The table has the means, each with an interval of its own, these differences, and what each prompt costs.
+
+# %%
+rows = {}
+for shots, trial in tried.items():
+    rows[f"examples: {shots}"] = {
         "ROUGE-1": str(significance.bootstrap(trial["scores"])),
         "minus the highest": gaps[shots].signed(),
         "longest prompt, tokens": trial["tokens"],
         "ended by itself": f"{results[shots].describe()['stopped_share']:.0%}",
         "seconds": round(results[shots].seconds, 1),
     }
-    for shots, trial in tried.items()
-}
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -591,8 +670,7 @@ check.prompt_choice((shots, reason), tried=tried)
 # %% [markdown]
 # The course goes on with zero examples, whatever you chose. Every method will get that same prompt. Otherwise we could not tell what training did from
 # what the prompt did.
-
-# %% [markdown]
+#
 # ## The baseline on the test set
 #
 # Now the real measurement, on every test document. It is written to a **record**, `run.json`, with the settings, the versions, the scores and their
@@ -631,8 +709,11 @@ from lab_utils import comparison
 
 finished = [runs.read(run_dir, "zero_shot")]
 systems = comparison.lines(finished, {e.id: e.document for e in corpus.test})
-rows = {s.name: metrics.summarize(s.rows)["rouge1"] for s in systems}
-plots.intervals({name: (i["mean"], i["low"], i["high"]) for name, i in rows.items()}, "ROUGE-1").save(run.figures / "baseline.png")
+rows = {}
+for s in systems:
+    i = metrics.summarize(s.rows)["rouge1"]
+    rows[s.name] = (i["mean"], i["low"], i["high"])
+plots.intervals(rows, "ROUGE-1").save(run.figures / "baseline.png")
 
 # %%
 for sentence in comparison.findings(systems):
@@ -653,14 +734,17 @@ predictions = {p.id: p for p in finished[0].predictions}
 ranked = sorted(metrics.score(finished[0].predictions), key=lambda row: row["rouge1"])
 for name, row in [("worst", ranked[0]), ("best", ranked[-1])]:
     p = predictions[row["id"]]
-    print(f"{name}, ROUGE-1 {row['rouge1']:.1f}\n  model:     {p.prediction}\n  reference: {p.references[0]}\n")
+    print(f"{name}, ROUGE-1 {row['rouge1']:.1f}")
+    print(f"  model:     {p.prediction}")
+    print(f"  reference: {p.references[0]}\n")
 
 # %%
-generated = finished[0].record["generation"]
+ended = finished[0].record["generation"]["stopped_share"]
+print(f"{ended:.0%} of the answers ended by themselves; the rest ran into max_new_tokens.")
 lengths = [len(p.prediction.split()) for p in predictions.values()]
 wanted = [len(e.summary.split()) for e in corpus.test]
-print(f"{generated['stopped_share']:.0%} of the answers ended by themselves; the rest ran into max_new_tokens.")
-print(f"Answers have {sum(lengths) / len(lengths):.0f} words on average, first references {sum(wanted) / len(wanted):.0f}.")
+print(f"words in an answer, on average: {sum(lengths) / len(lengths):.0f}")
+print(f"in a first reference: {sum(wanted) / len(wanted):.0f}")
 
 # %% [markdown]
 # ## The story, and the ledger

@@ -49,8 +49,8 @@ model = None  # another model: a hub id
 model_dir = None  # a folder with another model
 data = None  # other data: a hub id
 data_dir = None  # a folder (train, validation, test files) or one CSV, JSONL or Parquet file
-document_column = None  # the column of your documents; None: document, dialogue, article or text
-summary_column = None  # the column of your summaries; None: references, summary1, summary or highlights
+document_column = None  # of your documents; None: document, dialogue, article or text
+summary_column = None  # of your summaries; None: references, summary1, summary or highlights
 test_from = None  # "validation" where the data has no test split
 train_examples = None  # how many training documents
 validation_examples = None  # how many validation documents
@@ -65,18 +65,22 @@ check_examples = 4  # short documents for the small checks, at least 2
 short_limit = 40  # a document limit, in tokens, small enough to see what is cut
 
 # %%
-from lab_utils import check, comparison, config, generation, memory, methods, metrics, models, plots, runs, significance, training
+from lab_utils import check, comparison, config, generation, memory, methods
+from lab_utils import metrics, models, plots, runs, significance, training
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
-    recipe, "full", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
-    summary_column=summary_column, test_from=test_from, train_examples=train_examples, validation_examples=validation_examples,
-    test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
-    publish_to=publish_to,
+    recipe, "full", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir,
+    document_column=document_column, summary_column=summary_column, test_from=test_from,
+    train_examples=train_examples, validation_examples=validation_examples,
+    test_examples=test_examples, learning_rate=learning_rate, epochs=epochs,
+    batch_size=batch_size, micro_batch=micro_batch, publish_to=publish_to,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)  # from here on this run is recorded
-mark = runs.read(run_dir, "zero_shot") if runs.status_of(run_dir, "zero_shot") == "finished" else None  # notebook 1, the score to beat
+mark = None  # notebook 1's record: the score to beat
+if runs.status_of(run_dir, "zero_shot") == "finished":
+    mark = runs.read(run_dir, "zero_shot")
 print(settings.recipe.title)
 
 # %% [markdown]
@@ -94,16 +98,18 @@ story = corpus.test[0]
 print(story.document, "\n\nReference:", story.references[0])
 if mark:
     print("Zero-shot:", *[p.prediction for p in mark.predictions if p.id == story.id])
-pd.DataFrame(comparison.ledger([mark])).set_index("method") if mark else "No score to beat: notebook 01 has no finished record here."
+rows = pd.DataFrame(comparison.ledger([mark] if mark else []))
+rows.set_index("method") if mark else "No score to beat: no finished record of notebook 01."
 
 # %%
 with memory.Peak() as idle:  # what this process holds before there is a model; we need it later
     pass
-base = models.load(settings)
-short = sorted(corpus.train, key=lambda e: len(e.document))  # shortest documents first, for quick experiments
-print(f"{base.parameters:,} parameters; {len(corpus.train):,} documents to train on, {len(corpus.validation):,} to validate.")
+base, chosen = models.load(settings), settings.training
+short = sorted(corpus.train, key=lambda e: len(e.document))  # for quick experiments
+print(f"{base.parameters:,} parameters")
 print(f"{base.precision.name} products: {base.precision.reason}")
-print(settings.training)  # as the recipe or the parameters cell says
+print(f"{len(corpus.train):,} documents to train on, {len(corpus.validation):,} to validate")
+print(chosen)  # as the recipe or the parameters cell says
 
 # %% [markdown]
 # ## What a training row is
@@ -151,7 +157,7 @@ masked_row
 # Now your function on a real row, with six tokens of padding. Its labels must be those of the lab's `Encoder`, which builds the rows for training. An
 # encoder-decoder reads prompt and answer apart: its encoder reads the prompt, the **source**, which has no labels; its decoder's row has no prompt.
 #
-# The second cell draws the row, each token in a block.
+# `answer` ends with the end token, which your function adds itself, so it gets `answer[:-1]`. The second cell draws the row, each token in a block.
 #
 # **Predict:** what share of the tokens is supervised, and which token is the last supervised one?
 
@@ -160,19 +166,22 @@ from lab_utils.batching import IGNORED
 from lab_utils.prompts import answer_ids
 
 example, tokenizer, causal = short[0], base.tokenizer, base.family == "causal"
-prompt, answer = base.encoder.prompt_of(example.document), answer_ids(tokenizer, settings.recipe.prompt, example.summary)
+prompt = base.encoder.prompt_of(example.document)
+answer = answer_ids(tokenizer, settings.recipe.prompt, example.summary)
 before = prompt if causal else []  # what the labels must skip
-length = len(before) + len(answer) + 6
-made = masked_row.best(before, answer[:-1], tokenizer.eos_token_id, tokenizer.pad_token_id, length)  # answer[:-1]: without the end token
+end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+made = masked_row.best(before, answer[:-1], end, pad, len(before) + len(answer) + 6)
 ids, labels = (list(map(int, part)) for part in made)
 assert labels == base.encoder(example)["labels"] + [IGNORED] * 6
 print("The summary:", example.summary)
 
 # %%
 source = [] if causal else prompt
-kinds = ["source"] * len(source) + ["prompt"] * len(before) + ["answer"] * (len(answer) - 1) + ["end token"] + ["padding"] * 6
+kinds = ["source"] * len(source) + ["prompt"] * len(before)
+kinds += ["answer"] * (len(answer) - 1) + ["end token"] + ["padding"] * 6
 supervised = [False] * len(source) + [label != IGNORED for label in labels]
-plots.mask([tokenizer.decode([token]) for token in source + ids], kinds, supervised).save(run.figures / "row.png")
+tokens = [tokenizer.decode([token]) for token in source + ids]
+plots.mask(tokens, kinds, supervised).save(run.figures / "row.png")
 
 # %% [markdown]
 # The strip shows the whole row to scale. Of long parts the middle is left out. Blue is supervised: exactly the summary, and after it the end token.
@@ -203,7 +212,8 @@ def mean_loss(logits, labels):
     # BEGIN SOLUTION
     logits, targets = logits[:, :-1], labels[:, 1:]
     supervised = targets != -100
-    log_probabilities = logits[supervised].log_softmax(-1)  # one row per supervised token, one column per token of the vocabulary
+    # one row per supervised token, one column per token of the vocabulary
+    log_probabilities = logits[supervised].log_softmax(-1)
     right = log_probabilities.gather(1, targets[supervised].unsqueeze(1))
     return -right.mean()
     # END SOLUTION
@@ -220,40 +230,50 @@ written_loss
 # %% [markdown]
 # The mean of the rows' means is another number: in it, a token of the row with 10 counts three times as much as one of the row with 30.
 #
-# Now your loss on the model's own logits. `training.token_losses`, which the training below uses, computes logits only where they are needed. A decoder
-# beside an encoder reads its labels already shifted by a start token, so there we put an ignored label in front.
+# Now your loss on the model's own logits, for a batch of short documents, which the **collator** pads. `training.token_losses`, which the training
+# below uses, computes logits only where they are needed. A decoder beside an encoder reads its labels already shifted by a start token, so there we put
+# an ignored label in front.
 #
-# **Predict:** will the two losses be the same? Is either of them near 0?
+# **Predict:** how long are the rows of the batch? Will the two losses be the same? Is either of them near 0?
 
 
 # %%
 def batch_of(examples, encoder):
     """Padded tensors of these examples, on the model's device."""
-    return {name: tensor.to(base.model.device) for name, tensor in base.collator([encoder(e) for e in examples]).items()}
+    padded = base.collator([encoder(example) for example in examples])
+    return {name: tensor.to(base.model.device) for name, tensor in padded.items()}
 
 
 batch = batch_of(short[: check_examples // 2], base.encoder)
+print({name: tuple(tensor.shape) for name, tensor in batch.items()})
+
+# %%
 labels = batch["labels"].cpu()
+inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
 with torch.no_grad():
-    logits = base.model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits.float().cpu()
+    logits = base.model(**inputs).logits.float().cpu()
     total, count = training.token_losses(base.model, batch)
 if not causal:
-    labels, logits = torch.nn.functional.pad(labels, (1, 0), value=IGNORED), torch.nn.functional.pad(logits, (0, 0, 0, 1))
+    labels = torch.nn.functional.pad(labels, (1, 0), value=IGNORED)
+    logits = torch.nn.functional.pad(logits, (0, 0, 0, 1))
 by_hand = torch.as_tensor(written_loss.best(logits, labels)).float()
-print(f"by hand:      {by_hand:.4f}\ntoken_losses: {total / count:.4f} over {count} supervised tokens")
+print(f"by hand:      {by_hand:.4f}")
+print(f"token_losses: {total / count:.4f} over {count} supervised tokens")
 assert torch.isclose(by_hand, (total / count).cpu(), atol=1e-3)
 del logits  # large, and memory will be measured
 
 # %% [markdown]
-# The same loss. Only the memory differs: logits for every position and every token of the vocabulary are often the largest tensor of a training step.
+# All rows are as long as the longest, and the two losses are the same. Only the memory differs: logits for every position and every token of the
+# vocabulary are often the largest tensor of a training step.
 #
 # **Predict:** what has the model read last when it must write the first word of the summary? And when it must write the end token?
 
 # %%
-reads, expects = batch.get("decoder_input_ids", batch["input_ids"])[0].tolist(), batch["labels"][0].tolist()
+reads = batch.get("decoder_input_ids", batch["input_ids"])[0].tolist()
+expects = batch["labels"][0].tolist()
 if causal:
     expects = expects[1:]  # the label at t + 1 belongs to what is read at t
-pairs = [(token, label) for token, label in zip(reads, expects, strict=False) if label != IGNORED]
+pairs = [pair for pair in zip(reads, expects, strict=False) if pair[1] != IGNORED]
 shown = pd.DataFrame(pairs[:4] + pairs[-2:], columns=["reads last", "must predict"])
 shown.map(lambda token: repr(tokenizer.decode([token])))
 
@@ -268,7 +288,8 @@ shown.map(lambda token: repr(tokenizer.decode([token])))
 # %%
 vocabulary = base.model.config.vocab_size
 uniform = torch.nn.functional.cross_entropy(torch.zeros(1, vocabulary), torch.tensor([0]))
-print(f"knows nothing: loss {uniform:.2f}, perplexity {uniform.exp():,.0f}; the vocabulary has {vocabulary:,} tokens")
+print(f"The vocabulary has {vocabulary:,} tokens.")
+print(f"knows nothing: loss {uniform:.2f}, perplexity {uniform.exp():,.0f}")
 print(f"our base:      loss {by_hand:.2f}, perplexity {by_hand.exp():.3g}")
 
 # %% [markdown]
@@ -286,11 +307,14 @@ print(f"our base:      loss {by_hand:.2f}, perplexity {by_hand.exp():.3g}")
 from dataclasses import replace
 
 example = corpus.train[0]
-small = replace(base.encoder, lengths=settings.recipe.lengths.model_copy(update={"document_tokens": short_limit}))
-answer = [t for t in small(example)["labels"] if t != IGNORED]
-print(base.tokenizer.decode(small.prompt_of(example.document)), "\n\nANSWER:", base.tokenizer.decode(answer).strip())
-assert answer == answer_ids(base.tokenizer, settings.recipe.prompt, example.summary)
-print("\nAt the recipe's own limit,", sum(base.encoder.is_cut(e.document) for e in corpus.train), "training documents lose their end.")
+limits = settings.recipe.lengths.model_copy(update={"document_tokens": short_limit})
+small = replace(base.encoder, lengths=limits)
+answer = [label for label in small(example)["labels"] if label != IGNORED]
+print(tokenizer.decode(small.prompt_of(example.document)))
+print("\nANSWER:", tokenizer.decode(answer).strip())
+assert answer == answer_ids(tokenizer, settings.recipe.prompt, example.summary)
+cut = sum(base.encoder.is_cut(e.document) for e in corpus.train)
+print(f"\nAt the recipe's own limit, {cut} training documents lose their end.")
 
 # %% [markdown]
 # The document stops at the limit. The words after it, the answer and the end token are untouched.
@@ -345,8 +369,9 @@ plots.stacked({"predicted": parts}).save(run.figures / "memory_predicted.png")
 
 # %%
 original = models.fingerprint(base.model)  # explained below
-batch = batch_of(short[: settings.training.micro_batch], small)
-optimizer = torch.optim.AdamW(base.model.parameters(), settings.training.learning_rate, weight_decay=settings.training.weight_decay, fused=True)
+batch = batch_of(short[: chosen.micro_batch], small)
+rate, decay = chosen.learning_rate, chosen.weight_decay
+optimizer = torch.optim.AdamW(base.model.parameters(), rate, weight_decay=decay, fused=True)
 base.model.train()
 for step in range(1, hand_steps + 1):
     with base.precision.autocast(base.model.device.type):
@@ -392,9 +417,11 @@ everyday = sorted(corpora.load(tiny.settings.recipe.data).train, key=lambda e: l
 examples, others = everyday[:check_examples], everyday[-check_examples:]
 
 
+# %%
 def tiny_batch(some):
     """Padded tensors of these examples for the small model."""
-    return {name: tensor.to(tiny.model.device) for name, tensor in tiny.collator([tiny.encoder(e) for e in some]).items()}
+    padded = tiny.collator([tiny.encoder(example) for example in some])
+    return {name: tensor.to(tiny.model.device) for name, tensor in padded.items()}
 
 
 def loss_of(network, batch):
@@ -427,16 +454,21 @@ def trained_copy(batch, rate, steps=40, dtype=torch.float32):
 # %%
 def without_mask(batch):
     """The batch with every token supervised, all but the padding."""
-    return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
+    padding = batch["attention_mask"] == 0
+    return batch | {"labels": batch["input_ids"].masked_fill(padding, IGNORED)}
 
 
 learnt, unseen = tiny_batch(examples), tiny_batch(others)
-for name, labelled in (("answer only", lambda batch: batch), ("no mask", without_mask)):
-    network, _ = trained_copy(labelled(learnt), 3e-3)
-    share = (labelled(learnt)["labels"] != IGNORED).sum() / learnt["attention_mask"].sum()
+bare, bare_unseen = without_mask(learnt), without_mask(unseen)
+table = []
+for name, own, new in (("answer only", learnt, unseen), ("no mask", bare, bare_unseen)):
+    network, _ = trained_copy(own, 3e-3)
+    share = (own["labels"] != IGNORED).sum() / own["attention_mask"].sum()
     with torch.no_grad():
-        reports, new, old = loss_of(network, labelled(unseen)), loss_of(network, unseen), loss_of(network, learnt)
-    print(f"{name:12} {share:4.0%} supervised; new rows: reports {reports:.2f}, answers {new:.2f}; learnt rows: answers {old:.2f}")
+        losses = [loss_of(network, batch).item() for batch in (new, unseen, learnt)]
+    table.append([name, f"{share:.0%}", *losses])
+columns = ["copy", "supervised", "new: reports", "new: answers", "learnt: answers"]
+pd.DataFrame(table, columns=columns).set_index("copy").round(2)
 
 # %% [markdown]
 # The second copy reports mostly the loss of prompts, whose fixed words come again in every row and are quickly learnt. That says little about the
@@ -456,12 +488,15 @@ for name, labelled in (("answer only", lambda batch: batch), ("no mask", without
 # %%
 one = [min(examples, key=lambda e: len(e.summary))]
 right = tiny_batch(one)
-no_end = right | {"labels": right["labels"].masked_fill(right["labels"] == tiny.tokenizer.eos_token_id, IGNORED)}
+is_end = right["labels"] == tiny.tokenizer.eos_token_id
+no_end = right | {"labels": right["labels"].masked_fill(is_end, IGNORED)}
 print("learnt:", one[0].summary)
 for name, batch in (("with end", right), ("without", no_end)):
     network, _ = trained_copy(batch, 5e-3, steps=60)
-    p = generation.summarize(network, tiny, one, say=lambda line: None).predictions[0]  # say: prints no progress
-    print(f"\n{name}, {p.tokens} tokens, {'ended by itself' if p.stopped else 'cut off'}: {p.prediction}")
+    # say: takes each line of progress, and here prints none
+    p = generation.summarize(network, tiny, one, say=lambda line: None).predictions[0]
+    ended = "ended by itself" if p.stopped else "cut off"
+    print(f"\n{name}, {p.tokens} tokens, {ended}: {p.prediction}")
 
 # %% [markdown]
 # **Symptom:** it never stops. The summary is there, and then the model repeats itself or rambles until `max_new_tokens` cuts it off. The share of
@@ -498,7 +533,9 @@ def moves(weight, rate):
     return bool(stored + rate != stored)
 
 
-print(f"A weight of middle size, {middle:.4g}, moves by 0.01: {moves(middle, 0.01)}; by 1e-8: {moves(middle, 1e-8)}")
+print(f"A weight of middle size: {middle:.4g}")
+print("Does 0.01 move it?", moves(middle, 0.01))
+print("Does 1e-8 move it?", moves(middle, 1e-8))
 
 # %% [markdown]
 # ### Exercise 2.4 (explore): Find the smallest learning rate that still moves a bfloat16 weight
@@ -532,15 +569,18 @@ check.smallest_moving_rate(smallest, weight=middle)
 # **Predict:** what share of the small model's bfloat16 weights never moves? Does its loss fall as far as with float32 weights?
 
 # %%
-rate, stored = settings.training.learning_rate, weights.bfloat16()
-print(f"Of our model's embedding weights, {(stored + rate == stored).float().mean():.0%} would not move by {rate:g} in bfloat16.\n")
+rate, stored = chosen.learning_rate, weights.bfloat16()
+unmoved = (stored + rate == stored).float().mean()
+print(f"{unmoved:.0%} of the embedding weights would not move by {rate:g} in bfloat16.")
 del weights, stored
 batch = tiny_batch(examples)
 for dtype in (torch.float32, torch.bfloat16):
     network, reported = trained_copy(batch, 2e-5, dtype=dtype)
-    pairs = zip(network.parameters(), tiny.model.parameters(), strict=True)
-    still = sum((new == old.to(dtype)).sum().item() for new, old in pairs) / tiny.parameters
-    print(f"{str(dtype):15} {still:4.0%} of the weights never moved; loss {reported[0]:.3f} to {reported[-1]:.3f}")
+    still = 0
+    for new, old in zip(network.parameters(), tiny.model.parameters(), strict=True):
+        still += (new == old.to(dtype)).sum().item()
+    print(f"\n{dtype}: {still / tiny.parameters:.0%} of the weights never moved")
+    print(f"loss {reported[0]:.3f} to {reported[-1]:.3f}")
 
 # %% [markdown]
 # **Symptom:** with bfloat16 weights the loss falls more slowly or not at all, at a rate that works for others, and most weights are the same after
@@ -550,13 +590,16 @@ for dtype in (torch.float32, torch.bfloat16):
 #
 # If a batch does not fit into memory, read it in parts, add up the gradients, and divide once by the number of supervised tokens of the *whole* batch.
 #
+# We look at the gradient of the embeddings, since every layer's gradient passes through it.
+#
 # **Predict:** is the gradient of all rows at once the same as that of two halves? And if we average the two halves' own means?
 
 # %%
 def gradient_of_sum(examples):
-    """Gradient of the summed loss for the embeddings, which every layer's gradient passes through, and the token count."""
+    """Gradient of the summed loss for the embeddings, and the token count."""
     total, count = training.token_losses(base.model, batch_of(examples, small))
-    return torch.autograd.grad(total, base.model.get_input_embeddings().weight)[0], count
+    embeddings = base.model.get_input_embeddings().weight
+    return torch.autograd.grad(total, embeddings)[0], count
 
 
 checked = short[:check_examples]
@@ -564,12 +607,13 @@ half = len(checked) // 2
 whole, n = gradient_of_sum(checked)
 first, n1 = gradient_of_sum(checked[:half])
 second, n2 = gradient_of_sum(checked[half:])
-# how far each way is from the gradient of all rows at once, as a share of that gradient
-errors = [((g - whole / n).norm() / (whole / n).norm()).item() for g in ((first + second) / n, (first / n1 + second / n2) / 2)]
-print(f"two halves, their sum divided by all {n} tokens: off by {errors[0]:.4%}")
-print(f"two halves, mean of the means over {n1} and {n2}:   off by {errors[1]:.1%}")
-assert errors[0] < 1e-3
-del whole, first, second  # large, and memory will be measured
+at_once = whole / n
+of_sum = ((first + second) / n - at_once).norm() / at_once.norm()
+of_means = ((first / n1 + second / n2) / 2 - at_once).norm() / at_once.norm()
+print(f"two halves, their sum divided by all {n} tokens: off by {of_sum:.4%}")
+print(f"two halves, mean of the means over {n1} and {n2}:   off by {of_means:.1%}")
+assert of_sum < 1e-3
+del whole, first, second, at_once  # large, and memory will be measured
 
 # %% [markdown]
 # The sum divided by all tokens is equal, up to rounding. The mean of two means is not: a token counts for more if it stands in the half with fewer
@@ -595,9 +639,9 @@ del whole, first, second  # large, and memory will be measured
 # %% [markdown]
 # ### Exercise 2.5 (recall): Predict the number of optimizer steps
 #
-# Compute `expected_steps`, a whole number, from `len(corpus.train)`, the number of documents, `settings.training.epochs`, which may be a fraction, and
-# `settings.training.batch_size`. The last batch of an epoch may be smaller than the others, and is a step too. Where `epochs` gives no whole number of
-# steps, it is rounded up.
+# Compute `expected_steps`, a whole number, from `len(corpus.train)`, the number of documents, `chosen.epochs`, which may be a fraction, and
+# `chosen.batch_size`. (`chosen` was printed where the model was loaded.) The last batch of an epoch may be smaller than the others, and is a step too.
+# Where `epochs` gives no whole number of steps, it is rounded up.
 #
 # **Predict:** does `micro_batch` change the number?
 
@@ -605,11 +649,11 @@ del whole, first, second  # large, and memory will be measured
 import math
 
 # BEGIN SOLUTION
-expected_steps = math.ceil(settings.training.epochs * math.ceil(len(corpus.train) / settings.training.batch_size))
+expected_steps = math.ceil(chosen.epochs * math.ceil(len(corpus.train) / chosen.batch_size))
 # END SOLUTION
 check.optimizer_steps(
-    expected_steps, documents=len(corpus.train), epochs=settings.training.epochs, batch_size=settings.training.batch_size,
-    micro_batch=settings.training.micro_batch,
+    expected_steps, documents=len(corpus.train), epochs=chosen.epochs,
+    batch_size=chosen.batch_size, micro_batch=chosen.micro_batch,
 )  # fmt: skip
 
 # %% [markdown]
@@ -657,12 +701,17 @@ history = methods.train(base.model, base, corpus, run)
 # **Predict:** where is the highest point?
 
 # %%
+warmup = math.ceil(chosen.warmup * history.steps)
 logged = [row for row in history.log if row.get("learning_rate") is not None]
-warmup = math.ceil(settings.training.warmup * history.steps)
-by_hand = [float(schedule.best(row["step"] - 1, history.steps, warmup, settings.training.learning_rate)) for row in logged]
-numbers, rates = [row["step"] for row in logged], [row["learning_rate"] for row in logged]
-told = f"The learning rate of {history.steps} steps: by hand up to {max(by_hand):.2g}, in the log up to {max(rates):.2g}."
-plots.lines({"by hand": (numbers, by_hand), f"log ({settings.training.schedule})": (numbers, rates)}, "step", "learning rate", told)
+numbers = [row["step"] for row in logged]
+rates = [row["learning_rate"] for row in logged]
+by_hand = []
+for step in numbers:
+    rate = schedule.best(step - 1, history.steps, warmup, chosen.learning_rate)
+    by_hand.append(float(rate))
+curves = {"by hand": (numbers, by_hand), f"log ({chosen.schedule})": (numbers, rates)}
+told = f"Learning rates, by hand up to {max(by_hand):.2g}, in the log up to {max(rates):.2g}."
+plots.lines(curves, "step", "learning rate", told)
 
 # %% [markdown]
 # With warm-up the very first step has a rate of 0 and changes nothing; the log shows it, and so does the function. The highest point is where warm-up
@@ -701,7 +750,9 @@ plots.stacked({"predicted": parts, "measured": measured}).save(run.figures / "me
 # %%
 validated = [row for row in history.log if row.get("validation_loss") is not None]
 for row in validated:
-    print(f"after step {row['step']}: validation loss {row['validation_loss']:.3f}, perplexity {math.exp(row['validation_loss']):.3g}")
+    loss = row["validation_loss"]
+    perplexity = math.exp(loss)
+    print(f"after step {row['step']}: validation loss {loss:.3f}, perplexity {perplexity:.3g}")
 plots.losses({"full": history.log}).save(run.figures / "losses.png")
 
 # %% [markdown]
@@ -722,7 +773,8 @@ plots.losses({"full": history.log}).save(run.figures / "losses.png")
 scores = methods.evaluate(base.model, base, corpus, run)
 ours = runs.read(run_dir, "full")
 for name, p in [("before", untrained), ("after", ours.predictions[0])]:
-    print(f"{name}, {p.tokens} tokens, {'ended by itself' if p.stopped else 'cut off'}:\n{p.prediction}\n")
+    ended = "ended by itself" if p.stopped else "cut off"
+    print(f"{name}, {p.tokens} tokens, {ended}:\n{p.prediction}\n")
 print("reference:", story.references[0])
 
 # %% [markdown]
@@ -736,13 +788,17 @@ print("reference:", story.references[0])
 # **Predict:** how many points of ROUGE-1 did training bring, and does the interval of the difference exclude 0?
 
 # %%
-reasons = runs.unlike([mark, ours]) if mark else ["notebook 01 has no finished record in this run_dir"]
+reasons = ["notebook 01 has no finished record in this run_dir"]
+if mark:
+    reasons = runs.unlike([mark, ours])
 if reasons:
     print("No comparison with zero-shot:", "; ".join(reasons) + ".")
 else:
-    values = [[row["rouge1"] for row in metrics.score(each.predictions)] for each in (ours, mark)]
-    gap = significance.paired_difference(*values)
-    print(f"full fine-tuning minus zero-shot: {gap.mean:+.1f} points of ROUGE-1, 95% interval {gap.low:+.1f} to {gap.high:+.1f}")
+    rouge_ours = [row["rouge1"] for row in metrics.score(ours.predictions)]
+    rouge_mark = [row["rouge1"] for row in metrics.score(mark.predictions)]
+    gap = significance.paired_difference(rouge_ours, rouge_mark)
+    print(f"full fine-tuning minus zero-shot: {gap.mean:+.1f} points of ROUGE-1")
+    print(f"95% interval: {gap.low:+.1f} to {gap.high:+.1f}")
 print(metrics.PROTOCOL)
 pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
 
@@ -767,11 +823,14 @@ print(expected.sentence(run.record))
 # **Predict:** will the loss of the same answers rise? More or less than training lowered it?
 
 # %%
-other = config.Prompt(style="plain", instruction="Instruct: Write a summary of the text below.", cue="Output:")
-mismatched = replace(base, settings=settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"prompt": other})}))
+instruction = "Instruct: Write a summary of the text below."
+other = config.Prompt(style="plain", instruction=instruction, cue="Output:")
+changed = settings.recipe.model_copy(update={"prompt": other})
+mismatched = replace(base, settings=settings.model_copy(update={"recipe": changed}))
 asked = sorted(corpus.validation, key=lambda e: len(e.document))[:check_examples]
 for name, reader in (("trained prompt", base), ("another prompt", mismatched)):
-    print(f"{name}: loss {training.validation_loss(base.model, reader, asked):.3f} on the same {len(asked)} answers")
+    loss = training.validation_loss(base.model, reader, asked)
+    print(f"{name}: loss {loss:.3f} on the same {len(asked)} answers")
 
 # %% [markdown]
 # Compare the rise with the fall of the validation loss in training: another prompt can cost much of what training brought.
@@ -835,7 +894,8 @@ Ben: Yes, but the early train is sold out. I arrive at two.
 Ana: Then we'll have a late lunch. Shall I make the soup you liked?
 Ben: Please! I'll bring bread and something sweet.
 """
-print(generation.summarize(base.model, base, [Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
+texts = [Example("mine", mine.strip(), ("",))]
+print(generation.summarize(base.model, base, texts).predictions[0].prediction)
 
 # %% [markdown] tags=["solution"]
 # ### Answers to the questions at the end

@@ -49,8 +49,8 @@ model = None  # another model: a hub id
 model_dir = None  # a folder with another model
 data = None  # other data: a hub id
 data_dir = None  # a folder (train, validation, test files) or one CSV, JSONL or Parquet file
-document_column = None  # the column of your documents; None: document, dialogue, article or text
-summary_column = None  # the column of your summaries; None: references, summary1, summary or highlights
+document_column = None  # column of documents; None: document, dialogue, article or text
+summary_column = None  # column of summaries; None: references, summary1, summary or highlights
 test_from = None  # "validation" where the data has no test split
 train_examples = None  # how many training documents
 validation_examples = None  # how many validation documents
@@ -62,7 +62,7 @@ micro_batch = None  # examples in memory at one time
 rank = None  # r: rows of A, columns of B
 alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
-target_modules = None  # "all-linear", "attention", "query-value", or a list of layer names such as ["q_proj", "v_proj"]
+target_modules = None  # "all-linear", "attention", "query-value" or ["q_proj", "v_proj"]
 quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
 sweep_ranks = [2, 32]  # ranks of the small experiment at the end
@@ -77,26 +77,31 @@ import warnings
 import pandas as pd
 import torch
 
-from lab_utils import check, comparison, config, generation, layers, memory, methods, metrics, models, plots, report, runs, training
+from lab_utils import check, comparison, config, generation, layers, memory
+from lab_utils import methods, metrics, models, plots, report, runs, training
 from lab_utils import data as corpora  # `data` is a parameter
-from lab_utils.data import Example
 from lab_utils.errors import LabError
 
+# %%
 settings = config.resolve(
-    recipe, "lora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
-    summary_column=summary_column, test_from=test_from, train_examples=train_examples, validation_examples=validation_examples,
-    test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
-    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, quantization=quantization, publish_to=publish_to,
+    recipe, "lora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir,
+    document_column=document_column, summary_column=summary_column, test_from=test_from,
+    train_examples=train_examples, validation_examples=validation_examples,
+    test_examples=test_examples, learning_rate=learning_rate, epochs=epochs,
+    batch_size=batch_size, micro_batch=micro_batch, rank=rank, alpha=alpha, dropout=dropout,
+    target_modules=target_modules, quantization=quantization, publish_to=publish_to,
 )  # fmt: skip
-plan = settings.training
 
 # %%
+plan = settings.training
 corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 base = models.load(settings)
 run.add(data=corpus.describe(), model=base.describe())
-print(f"{settings.recipe.model.label}: {base.parameters:,} parameters, quantization {settings.quantization}, {base.precision.name} products")
-print(f"rank {plan.rank}, alpha {plan.alpha:g}, dropout {plan.dropout:g}, target modules {plan.target_modules}, learning rate {plan.learning_rate:g}")
+print(f"{settings.recipe.model.label}: {base.parameters:,} parameters")
+print(f"quantization {settings.quantization}, {base.precision.name} products")
+print(f"rank {plan.rank}, alpha {plan.alpha:g}, dropout {plan.dropout:g}")
+print(f"target modules {plan.target_modules}, learning rate {plan.learning_rate:g}")
 
 # %% [markdown]
 # ## The story and the ledger so far
@@ -115,13 +120,15 @@ def tell(finished):
     """Prints what these runs have written for the story."""
     for one in finished:
         written = {p.id: p.prediction for p in one.predictions}
-        print(f"{plots.METHOD_NAMES[one.method]}: {written.get(story.id, '(another test set)')}\n")
+        summary = written.get(story.id, "(another test set)")
+        print(f"{plots.METHOD_NAMES[one.method]}: {summary}\n")
 
 
 earlier = runs.read_all(run_dir)
 print(f"reference: {story.references[0]}\n")
 tell(earlier)
-pd.DataFrame(comparison.ledger(earlier)).set_index("method") if earlier else "No notebook has left a record in this run_dir yet."
+rows = pd.DataFrame(comparison.ledger(earlier))
+rows.set_index("method") if earlier else "No notebook has left a record in this run_dir yet."
 
 # %% [markdown]
 # ## The idea
@@ -140,8 +147,10 @@ pd.DataFrame(comparison.ledger(earlier)).set_index("method") if earlier else "No
 # %%
 B = torch.tensor([[1.0], [2.0], [0.0], [-1.0]])
 A = torch.tensor([[3.0, 1.0, 0.0, 2.0, -1.0]])
-print(B @ A)
-print(f"{(B @ A).numel()} numbers, made from {A.numel() + B.numel()}. Rank: {torch.linalg.matrix_rank(B @ A)}")
+product = B @ A
+print(product)
+print(f"{product.numel()} numbers, made from {A.numel() + B.numel()}")
+print(f"rank: {torch.linalg.matrix_rank(product)}")
 
 # %% [markdown]
 # Every row is a multiple of `A`; the second is 2 times `A`. For a layer with `n_in` inputs and `n_out` outputs, `W` is `n_out` x `n_in`, `A` is
@@ -167,11 +176,15 @@ check.break_even(break_even_rank)
 
 # %%
 head = base.model.get_output_embeddings()
-linears = {name: m for name, m in base.model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
+modules = dict(base.model.named_modules())
+output_layer = next(name for name, m in modules.items() if m is head)
+linears = {name: m for name, m in modules.items() if isinstance(m, torch.nn.Linear)}
+linears.pop(output_layer, None)
 shapes = {name: (m.in_features, m.out_features) for name, m in linears.items()}
-output_layer = next(name for name, m in base.model.named_modules() if m is head)
 largest = max(shapes, key=lambda name: shapes[name][0] * shapes[name][1])
-print(f"{len(shapes)} linear layers; the first: {next(iter(shapes.items()))}; a largest one: {largest}, {shapes[largest]}")
+first = next(iter(shapes))
+print(f"{len(shapes)} linear layers; the first: {first}, {shapes[first]}")
+print(f"a largest one: {largest}, {shapes[largest]}")
 
 # %% [markdown]
 # ### Exercise 3.2 (build): Count the parameters of an adapter
@@ -250,8 +263,10 @@ class LoRA(torch.nn.Module):
     def __init__(self, linear, rank, alpha):
         super().__init__()
         self.linear, self.alpha = linear.requires_grad_(False), alpha
-        self.A = torch.nn.Parameter(torch.randn(rank, linear.in_features, device=linear.weight.device) / rank)
-        self.B = torch.nn.Parameter(torch.zeros(linear.out_features, rank, device=linear.weight.device))
+        n_out, n_in = linear.weight.shape
+        device = linear.weight.device
+        self.A = torch.nn.Parameter(torch.randn(rank, n_in, device=device) / rank)
+        self.B = torch.nn.Parameter(torch.zeros(n_out, rank, device=device))
 
     def forward(self, x):
         return best_forward(x, self.linear.weight, self.A, self.B, self.alpha)
@@ -260,12 +275,13 @@ class LoRA(torch.nn.Module):
 n_in, n_out = shapes[largest]
 linear = torch.nn.Linear(n_in, n_out, bias=False)
 linear.weight = torch.nn.Parameter(layers.unpacked(linears[largest]).float())
-mine, x = LoRA(linear, plan.rank, plan.alpha), torch.randn(4, n_in, device=linear.weight.device)
+mine = LoRA(linear, plan.rank, plan.alpha)
+x = torch.randn(4, n_in, device=linear.weight.device)
 print(f"B = 0:     largest change {(mine(x) - linear(x)).abs().max():.3f}")
 torch.nn.init.normal_(mine.B, std=0.02)
 print(f"B filled:  largest change {(mine(x) - linear(x)).abs().max():.3f}")
-trained = models.trainable_parameters(mine)
-print(f"trainable: {trained:,} parameters beside {linear.weight.numel():,} frozen ones, {trained / linear.weight.numel():.1%} of them")
+trained, frozen = models.trainable_parameters(mine), linear.weight.numel()
+print(f"{trained:,} trainable parameters, {trained / frozen:.1%} of the {frozen:,} frozen ones")
 
 # %% [markdown]
 # With `B = 0` nothing changes. So training starts exactly at the base model and moves away from it step by step.
@@ -295,8 +311,7 @@ print(f"largest difference between peft and ours: {(mine(x) - theirs(x)).abs().m
 # Then `models.attach_lora` calls peft with the recipe's rank, alpha and **target modules**. `all-linear` means every linear layer except the output
 # layer; `attention` and `query-value` mean those layers of the attention, whatever their names are in this model.
 #
-# **Predict:** which layers will be hit, how many are they, and how many trainable parameters will there be? Our `count_lora` predicts the last number from
-# the shapes alone.
+# **Predict:** which layers will be hit, and how many are they?
 
 # %%
 def answer(network, base):
@@ -309,12 +324,21 @@ print(f"the base, {fingerprint_before}: {answer_before}")
 
 # %%
 peft_model = models.attach_lora(base)
-if plan.pissa:  # it has moved the strongest directions of each weight into the adapter; the rest of the base is what stays frozen
+if plan.pissa:  # a part of each weight is in the adapter now; the rest stays frozen
     fingerprint_before = models.fingerprint(peft_model)
-hit = [name.removeprefix("base_model.model.") for name, m in peft_model.named_modules() if hasattr(m, "lora_A")]
-print(pd.Series([name.split(".")[-1] for name in hit]).value_counts(sort=False).to_string(), "\n")
-predicted, counted = best_count(shapes, plan.rank, hit), models.trainable_parameters(peft_model)
-print(f"{len(hit)} layers; trainable parameters: predicted {predicted:,}, counted {counted:,}")
+wrapped = [name for name, m in peft_model.named_modules() if hasattr(m, "lora_A")]
+hit = [name.removeprefix("base_model.model.") for name in wrapped]
+endings = pd.Series([name.split(".")[-1] for name in hit])
+print(endings.value_counts(sort=False).to_string())
+print(f"{len(hit)} layers")
+
+# %% [markdown]
+# Our `count_lora` predicts the number of trainable parameters from the shapes alone. **Predict:** will peft have made exactly as many?
+
+# %%
+predicted = best_count(shapes, plan.rank, hit)
+counted = models.trainable_parameters(peft_model)
+print(f"trainable parameters: predicted {predicted:,}, counted {counted:,}")
 print(f"share of all parameters: {counted / (base.parameters + counted):.2%}")
 assert plan.dora or predicted == counted  # DoRA has a magnitude for each output besides
 
@@ -334,7 +358,10 @@ def of_kind(*wanted):
 
 
 kinds = list(dict.fromkeys(name.split(".")[-1] for name in shapes))
-rows = {kind: {"layers": len(of_kind(kind)), "parameters at rank 1": best_count(shapes, 1, of_kind(kind))} for kind in kinds}
+rows = {}
+for kind in kinds:
+    names = of_kind(kind)
+    rows[kind] = {"layers": len(names), "parameters at rank 1": best_count(shapes, 1, names)}
 budget = 5 * best_count(shapes, 1, shapes) // 2
 print(f"the budget of the next exercise: {budget:,} parameters")
 pd.DataFrame(rows).T
@@ -385,14 +412,16 @@ def hollow():
 
 def hit_by(names):
     """How many layers peft adapts for these names, and the parameters of their adapters."""
-    with warnings.catch_warnings(action="ignore"):  # peft remarks that an output layer may share its weights
-        network = inject_adapter_in_model(LoraConfig(r=plan.rank, target_modules=names), hollow(), low_cpu_mem_usage=True)
+    options = LoraConfig(r=plan.rank, target_modules=names)
+    with warnings.catch_warnings(action="ignore"):  # an output layer may share its weights
+        network = inject_adapter_in_model(options, hollow(), low_cpu_mem_usage=True)
     sizes = [p.numel() for name, p in network.named_parameters() if "lora_" in name]
     return {"layers": len(sizes) // 2, "trainable parameters": f"{sum(sizes):,}"}
 
 
 meant, slip = kinds[:2], [kinds[0], kinds[1] + "x"]
-pd.DataFrame({", ".join(names): hit_by(names) for names in (meant, slip, [*meant, output_layer])}).T
+lists = [meant, slip, [*meant, output_layer]]
+pd.DataFrame({", ".join(names): hit_by(names) for names in lists}).T
 
 # %% [markdown]
 # No error. The misspelt name was dropped without a word, because the other one hit something. The output layer is a single layer, and its adapter is large
@@ -408,9 +437,11 @@ def by_lab(names):
     return models.target_modules(hollow(), names)
 
 
-known = (["q_proj", "v_proj"], ["q", "v"], ["query", "value"])  # Llama and its relatives, T5, BERT
+# of Llama and its relatives, of T5, of BERT
+known = (["q_proj", "v_proj"], ["q", "v"], ["query", "value"])
 foreign = next((names for names in known if not set(names) & set(kinds)), ["no_such_layer"])
-for who, search, names in (("peft", hit_by, foreign), ("the lab", by_lab, foreign), ("the lab", by_lab, slip)):
+tries = [("peft", hit_by, foreign), ("the lab", by_lab, foreign), ("the lab", by_lab, slip)]
+for who, search, names in tries:
     try:
         search(names)
     except (ValueError, LabError) as error:
@@ -430,18 +461,18 @@ for who, search, names in (("peft", hit_by, foreign), ("the lab", by_lab, foreig
 # **Predict:** the total for full fine-tuning and for LoRA, from the two parameter counts above.
 
 # %%
-frozen = sum(p.numel() * p.element_size() for p in base.model.parameters() if not p.requires_grad) / 1e9
+frozen = sum(p.nbytes for p in base.model.parameters() if not p.requires_grad) / 1e9
 adapter = memory.ledger(counted, counted)
 lora = memory.Ledger(frozen + adapter.weights, adapter.gradients, adapter.optimizer)
 assert abs(lora.total - frozen - 16 * counted / 1e9) < 1e-9
-ledgers = {"full": memory.ledger(base.parameters, base.parameters), "lora": lora}
-print(f"full fine-tuning {ledgers['full'].total:.4f} GB; LoRA, base with quantization {settings.quantization}: {lora.total:.4f} GB")
-bars = {plots.METHOD_NAMES[m]: {"weights": g.weights, "gradients": g.gradients, "Adam's moments": g.optimizer} for m, g in ledgers.items()}
+full = memory.ledger(base.parameters, base.parameters)
+print(f"full fine-tuning {full.total:.4f} GB, LoRA {lora.total:.4f} GB")
+bars = {"full fine-tuning": vars(full), "LoRA": vars(lora)}
 plots.stacked(bars).save(run.figures / "memory_predicted.png")
 
 # %% [markdown]
-# Gradients and moments shrink to the adapter's share. The bars leave out the **activations**, the results of each layer that the backward pass needs.
-# LoRA sends the same tokens through the same layers, so these hardly shrink.
+# Gradients and moments (`optimizer` in the figure) shrink to the adapter's share. The bars leave out the **activations**, the results of each layer that
+# the backward pass needs. LoRA sends the same tokens through the same layers, so these hardly shrink.
 #
 # ## Train
 #
@@ -458,9 +489,11 @@ history = methods.train(peft_model, base, corpus, run)
 costs, curves = {"lora": history.describe()}, {"lora": history.log}
 if runs.status_of(run_dir, "full") == "finished":
     recorded = runs.read(run_dir, "full")
-    costs["full"], curves["full"] = recorded.record["training"], report.read_log(recorded.folder / "log.csv")
+    costs["full"] = recorded.record["training"]
+    curves["full"] = report.read_log(recorded.folder / "log.csv")
 for method, cost in costs.items():
-    print(f"{plots.METHOD_NAMES[method]}: {cost['tokens_per_second']:.0f} tokens a second, peak memory {cost['peak_memory_gb']:.1f} GB")
+    print(f"{plots.METHOD_NAMES[method]}: {cost['tokens_per_second']:.0f} tokens a second")
+    print(f"  peak memory {cost['peak_memory_gb']:.1f} GB")
 plots.losses(curves).save(run.figures / "losses.png")
 
 # %% [markdown]
@@ -479,8 +512,9 @@ fingerprint_after = models.fingerprint(peft_model)
 with peft_model.disable_adapter():
     answer_off = answer(peft_model, base)
 answer_on = answer(peft_model, base)
-print(f"fingerprint before: {fingerprint_before}, after: {fingerprint_after}")
-print(f"\nadapter off: {answer_off}\n\nadapter on:  {answer_on}\n\nreference:   {story.references[0]}")
+print(f"fingerprint before: {fingerprint_before}, after: {fingerprint_after}\n")
+print(f"adapter off: {answer_off}\n\nadapter on:  {answer_on}\n")
+print(f"reference:   {story.references[0]}")
 assert fingerprint_after == fingerprint_before
 assert plan.pissa or answer_off == answer_before
 
@@ -496,40 +530,45 @@ assert plan.pissa or answer_off == answer_before
 # Does the file bring everything back? We throw the trained model away, load a fresh base, and load the adapter onto it.
 #
 # **Predict:** the size of the adapter file. Its numbers are float32, 4 bytes each. And the answer of the model that is put together again.
+#
+# (With PiSSA the file is twice as large: it saves its first `A` and `B` as well, to take them away again.)
 
 # %%
 folder = run.folder / "adapter"
 for path in sorted(folder.iterdir()):
     print(f"{path.stat().st_size / 1e6:10.3f} MB  {path.name}")
-adapter_mb = counted * 4 / 1e6 * (2 if plan.pissa else 1)  # PiSSA saves its first A and B as well, to take them away again
+adapter_mb = counted * 4 / 1e6 * (2 if plan.pissa else 1)
 model_mb = base.parameters * base.precision.dtype.itemsize / 1e6
 print(f"{adapter_mb:10.3f} MB  predicted for the adapter")
-print(f"{model_mb:10.3f} MB  the whole model in {base.precision.name}, {model_mb / adapter_mb:.0f} times as much")
+print(f"{model_mb:10.3f} MB  the whole model in {base.precision.name}")
+print(f"The whole model is {model_mb / adapter_mb:.0f} times as much.")
 
 # %%
-peft_model = base = linears = head = None
+peft_model = base = modules = linears = head = None
 gc.collect()  # the trained model has left the memory; its file is left
 base = models.load(settings)
 peft_model = models.load_adapter(base, folder)
 answer_loaded = answer(peft_model, base)
 print(answer_loaded)
-assert plan.pissa or answer_loaded == answer_on  # PiSSA's file goes onto the untouched base, whose sums are rounded differently
+assert plan.pissa or answer_loaded == answer_on
 
 # %% [markdown]
-# The file is a little larger than its numbers, since it also holds their names and shapes. And the answer is the same.
+# The file is a little larger than its numbers, since it also holds their names and shapes. And the answer is the same. (With PiSSA it need not be: that
+# file goes onto the untouched base, whose sums are rounded differently.)
 #
 # ### Break it: a new adapter in place of the trained one
 #
 # A script that was copied from the training code attaches an adapter again where it should load one. The shapes fit, so there is no error.
 #
-# **Predict:** the answer, and the largest number in any `B`.
+# (`pissa=False`, since PiSSA would change the base.) **Predict:** the answer, and the largest number in any `B`.
 
 # %%
 base.model = peft_model.unload()  # the base without its adapter
-peft_model = models.attach_lora(base, pissa=False)  # the mistake: new, not loaded (and no PiSSA, which changes the base)
+peft_model = models.attach_lora(base, pissa=False)  # the mistake: new, not loaded
 answer_new = answer(peft_model, base)
-in_B = max(p.abs().max().item() for name, p in peft_model.named_parameters() if "lora_B" in name)
-print(f"largest number in any B: {in_B:g}; the base's answer, word for word: {answer_new == answer_before}\n\n{answer_new}")
+in_B = [p.abs().max().item() for name, p in peft_model.named_parameters() if "lora_B" in name]
+print(f"largest number in any B: {max(in_B):g}\n\n{answer_new}\n")
+print(f"the base's answer, word for word: {answer_new == answer_before}")
 base.model = peft_model.unload()
 peft_model = models.load_adapter(base, folder)
 
@@ -567,25 +606,32 @@ verdict
 # %% [markdown]
 # (`A @ B` is `r` x `r`. So torch complains, unless `r` is 1, where one number is added everywhere, or as large as the sides of `W`.)
 #
-# We merge one layer of the trained model, unpacked to float32, and compare with peft's own update. (DoRA also rescales the rows of the sum. That is left
-# out here.)
-#
-# **Predict:** does the merged layer give the same output? If it is then rounded to bfloat16, which keeps two to three decimal digits, how large is the
-# rounding error compared with the update?
+# We take the parts of one layer of the trained model, unpacked to float32, and peft's own update. (DoRA also rescales the rows of the sum. That is left
+# out here.) **Predict:** the three shapes.
 
 # %%
 name = largest if largest in hit else hit[0]
 layer = peft_model.get_submodule(f"base_model.model.{name}")
 W = layers.unpacked(layer).float().cpu()
-A, B = (factor["default"].weight.detach().float().cpu() for factor in (layer.lora_A, layer.lora_B))
-alpha_here = layer.scaling["default"] * len(A)  # the recipe's alpha; under rslora or pissa, what takes its place
-merged, update = best_merge(W, A, B, alpha_here), layer.get_delta_weight("default").detach().float().cpu()
+A = layer.lora_A["default"].weight.detach().float().cpu()
+B = layer.lora_B["default"].weight.detach().float().cpu()
+update = layer.get_delta_weight("default").detach().float().cpu()
+alpha_here = layer.scaling["default"] * len(A)  # with rslora or pissa not the recipe's alpha
+print(f"{name}: W {tuple(W.shape)}, A {tuple(A.shape)}, B {tuple(B.shape)}")
+
+# %% [markdown]
+# Now we merge them. **Predict:** does the merged layer give the same output? If it is then rounded to bfloat16, which keeps two to three decimal digits,
+# how large is the rounding error compared with the update?
+
+# %%
+merged = best_merge(W, A, B, alpha_here)
 assert torch.allclose(merged, W + update, rtol=1e-4, atol=1e-5)
 x = torch.randn(4, W.shape[1])
-print(f"{name}: outputs differ by {(x @ merged.T - best_forward(x, W, A, B, alpha_here)).abs().max():.1e} at most")
+change = x @ merged.T - best_forward(x, W, A, B, alpha_here)
+print(f"{name}: outputs differ by {change.abs().max():.1e} at most")
+print(f"The update is {update.norm() / W.norm():.2%} of the weights (by norm).")
 error = merged.bfloat16().float() - merged
-print(f"The update is {update.norm() / W.norm():.2%} of the weights (by norm),")
-print(f"and rounding the merged weights to bfloat16 is an error of {error.norm() / update.norm():.1%} of the update.")
+print(f"Rounding to bfloat16 is an error of {error.norm() / update.norm():.1%} of the update.")
 
 # %% [markdown]
 # Now the whole model, in float32 and unquantized. A very large model is left out here, since it may not fit.
@@ -600,7 +646,7 @@ if merge_here:
     batch = whole.collator([whole.encoder(corpus.train[0])])
     batch = {key: value.to(whole.model.device) for key, value in batch.items()}
     logits = adapted(**batch).logits
-    with warnings.catch_warnings(action="ignore"):  # peft remarks that T5's embedding and output layer are two
+    with warnings.catch_warnings(action="ignore"):  # a remark on T5's output layer
         whole.model = adapted.merge_and_unload()
     change = (whole.model(**batch).logits - logits).abs().max() / logits.abs().max()
     print(f"largest change of a logit: {change:.0e} of the largest logit")
@@ -629,10 +675,11 @@ else:
 # %%
 probe = torch.nn.Linear(W.shape[1], W.shape[0], bias=False)
 again = layers.unpacked(layer).float().cpu()
-states = {"as loaded": W, "merged": merged, "update subtracted again": merged - update, "taken from the base anew": again}
+states = {"as loaded": W, "merged": merged, "subtracted": merged - update, "taken anew": again}
 for state, weight in states.items():
     probe.weight = torch.nn.Parameter(weight)
-    print(f"{state:25} {models.fingerprint(probe)}  {(weight != W).float().mean():.1%} of the weights differ")
+    differ = (weight != W).float().mean()
+    print(f"{state:11} {models.fingerprint(probe)}  {differ:.1%} of the weights differ")
 
 # %% [markdown]
 # Subtracting does not bring the old weights back: what was rounded away in the sum is gone. Only loading does.
@@ -640,14 +687,18 @@ for state, weight in states.items():
 # Now suppose that a merged model is taken for the base, as happens when a notebook goes on with the variable that it has.
 #
 # **Predict:** its validation loss before any training step.
+#
+# (Where the base was too large for a merged copy, the adapter switched on stands for it.)
 
 # %%
 few = corpus.validation[:2]
-mutated = (whole.model, whole) if merge_here else (peft_model, base)  # a large model: the adapter switched on stands for merged
+mutated = (whole.model, whole) if merge_here else (peft_model, base)
 with peft_model.disable_adapter():
-    print(f"the base:                  validation loss {training.validation_loss(peft_model, base, few):.3f}")
-print(f"merged, taken for a base:  validation loss {training.validation_loss(*mutated, few):.3f}")
-print(f"the trained adapter's:     validation loss {training.validation_loss(peft_model, base, few):.3f}")
+    of_base = training.validation_loss(peft_model, base, few)
+of_mutated = training.validation_loss(*mutated, few)
+of_adapter = training.validation_loss(peft_model, base, few)
+losses = {"base": of_base, "merged, taken for a base": of_mutated, "adapter": of_adapter}
+pd.Series(losses, name="validation loss").round(3).to_frame()
 
 # %% [markdown]
 # **Symptom:** at step 0 the loss is already where an earlier training left it, "zero-shot" scores like a trained model, and the next method seems to learn
@@ -691,8 +742,10 @@ verdict
 r = len(A)  # the rank of the adapter
 values = torch.linalg.svdvals(update)[: r + 2]
 print(f"{best_rank(values.tolist())} of {r} directions hold 90% of the update.")
-alt = f"Singular values of the update of {name}: " + ", ".join(f"{value:.3g}" for value in values)
-plots.lines({name: (range(1, len(values) + 1), values)}, "direction", "singular value", alt).save(run.figures / "singular_values.png")
+alt = f"Singular values of the update of {name}: " + ", ".join(f"{v:.3g}" for v in values)
+curve = {name: (range(1, len(values) + 1), values)}
+picture = plots.lines(curve, "direction", "singular value", alt)
+picture.save(run.figures / "singular_values.png")
 
 # %% [markdown]
 # After direction `r` there is nothing. Hu et al. (section 7) concluded that the top few directions are the useful ones. Ours is one layer after a short
@@ -700,29 +753,32 @@ plots.lines({name: (range(1, len(values) + 1), values)}, "direction", "singular 
 #
 # ## The test set
 #
-# A difference is measured in pairs, as in notebook 2: the same document, one method minus the other.
-#
-# **Predict:** will LoRA be above or below full fine-tuning? Will the interval of the difference contain 0?
-
-# %%
-scores = methods.evaluate(peft_model, base, corpus, run)
-records = [runs.read(run_dir, m) for m in ("zero_shot", "full", "lora") if runs.status_of(run_dir, m) == "finished"]
-reasons = runs.unlike(records)
-if reasons or len(records) < 3:
-    print("Not every comparison can be made:", "; ".join(reasons) or "notebook 01 or 02 has no finished record in this run_dir")
-for difference in [] if reasons else comparison.differences(comparison.lines(records)):
-    if difference.name.startswith("LoRA"):
-        print(difference.sentence())
-print(metrics.PROTOCOL)
-pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
-
-# %% [markdown]
-# Is that what one should expect here? As in notebook 1, the band is the 95% interval of a recorded mean.
+# **Predict:** LoRA's ROUGE-1. As in notebook 1, the cell also says what one should expect here: the band is the 95% interval of a recorded mean.
 
 # %%
 from lab_utils import expected
 
+scores = methods.evaluate(peft_model, base, corpus, run)
+print(metrics.PROTOCOL)
 print(expected.sentence(run.record))
+pd.DataFrame({name: scores[name] for name in metrics.ROUGE}).T.round(1)
+
+# %% [markdown]
+# A difference is measured in pairs, as in notebook 2: the same document, one method minus the other.
+#
+# **Predict:** is LoRA above or below full fine-tuning? Will the interval of the difference contain 0?
+
+# %%
+records = [one for one in runs.read_all(run_dir) if one.method != "qlora"]
+reasons = runs.unlike(records)
+if len(records) < 3:
+    print("Notebook 01 or 02 has no finished record in this run_dir.")
+if reasons:
+    print("These runs cannot be compared:", "; ".join(reasons))
+else:
+    for difference in comparison.differences(comparison.lines(records)):
+        if difference.name.startswith("LoRA"):
+            print(difference.sentence())
 
 # %% [markdown]
 # An interval that contains 0 does not show that two methods are equally good. It shows that these documents cannot tell them apart.
@@ -746,13 +802,14 @@ Ben: Yes, but the early train is sold out. I arrive at two.
 Ana: Then we'll have a late lunch. Shall I make the soup you liked?
 Ben: Please! I'll bring bread and something sweet.
 """
-print(generation.summarize(peft_model, base, [Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
+example = corpora.Example("mine", mine.strip(), ("",))
+print(generation.summarize(peft_model, base, [example]).predictions[0].prediction)
 
 # %% [markdown]
 # ## Does the rank matter?
 #
 # A small experiment: for each rank the same base, a fresh adapter, very few steps (`sweep_steps`), and the loss on very few validation documents
-# (`sweep_validation`). `alpha` is twice the rank, so `alpha / r` stays the same.
+# (`sweep_validation`). `alpha` is twice the rank, so `alpha / r` stays the same. (`pissa=False`, since the base must stay as it is.)
 #
 # **Predict:** which rank has the lowest loss?
 
@@ -763,15 +820,24 @@ with peft_model.disable_adapter():
 whole = adapted = mutated = layer = logits = None  # one model in memory
 for r in sweep_ranks:
     base.model = peft_model.unload()  # the base without its adapter
-    peft_model = models.attach_lora(base, rank=r, alpha=2 * r, pissa=False)  # the base must stay as it is
+    peft_model = models.attach_lora(base, rank=r, alpha=2 * r, pissa=False)
     training.train(peft_model, base, corpus.train, max_steps=sweep_steps)
     loss = training.validation_loss(peft_model, base, checked)
-    rows.append({"rank": r, "trainable parameters": models.trainable_parameters(peft_model), "validation loss": round(loss, 3)})
-print(pd.DataFrame(rows).to_string(index=False), f"\nuntrained: validation loss {untrained:.3f}")
+    trained = models.trainable_parameters(peft_model)
+    rows.append({"rank": r, "trainable parameters": trained, "validation loss": round(loss, 3)})
+print(f"untrained: validation loss {untrained:.3f}")
+print(pd.DataFrame(rows).to_string(index=False))
+
+# %% [markdown]
+# The same numbers as a figure. Is the gap between the ranks large, compared with their distance from the untrained model?
+
+# %%
 losses = [row["validation loss"] for row in rows]
-curves = {f"after {sweep_steps} steps": (sweep_ranks, losses), "untrained": (sweep_ranks, [untrained] * len(losses))}
-alt = f"Validation loss {untrained:.3f} untrained; after {sweep_steps} steps, by rank: {dict(zip(sweep_ranks, losses, strict=True))}"
-plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save(run.figures / "ranks.png")
+steps = f"after {sweep_steps} steps"
+curves = {steps: (sweep_ranks, losses), "untrained": (sweep_ranks, [untrained] * len(losses))}
+alt = f"Validation loss {untrained:.3f} untrained; {steps}, at ranks {sweep_ranks}: {losses}"
+picture = plots.lines(curves, "rank", "validation loss (nats per answer token)", alt)
+picture.save(run.figures / "ranks.png")
 
 # %% [markdown]
 # This cannot rank the ranks. So few steps show how each one starts, not where it ends. (With warm-up, the very first step has a rate of 0 and changes
@@ -790,7 +856,8 @@ plots.lines(curves, "rank", "validation loss (nats per answer token)", alt).save
 
 # %%
 short = min(corpus.train, key=lambda example: len(example.document) + len(example.summary))
-batch = {key: value.to(base.model.device) for key, value in base.collator([base.encoder(short)]).items()}
+batch = base.collator([base.encoder(short)])
+batch = {key: value.to(base.model.device) for key, value in batch.items()}
 
 
 def loss_of(network):
@@ -811,12 +878,12 @@ def one_step(alpha):
     A = [p for name, p in network.named_parameters() if "lora_A" in name]
     B = [p for name, p in network.named_parameters() if "lora_B" in name]
     A_before = [p.detach().clone() for p in A]
-    optimizer = torch.optim.AdamW([*A, *B], plan.learning_rate)
     loss = loss_of(network)
     loss.backward()
+    torch.optim.AdamW([*A, *B], plan.learning_rate).step()
+    A_moved = [p - old for p, old in zip(A, A_before, strict=True)]
     found = {"gradient of A": size(p.grad for p in A), "gradient of B": size(p.grad for p in B)}
-    optimizer.step()
-    found |= {"A moved by": size(p - old for p, old in zip(A, A_before, strict=True)), "B moved by": size(B)}
+    found |= {"A moved by": size(A_moved), "B moved by": size(B)}
     found |= {"loss before": loss.item(), "loss after": loss_of(network).item()}
     base.model = network.unload()
     return found

@@ -60,8 +60,8 @@ model = None  # another model: a hub id
 model_dir = None  # a folder with another model
 data = None  # other data: a hub id
 data_dir = None  # a folder (train, validation, test files) or one CSV, JSONL or Parquet file
-document_column = None  # the column of your documents; None: document, dialogue, article or text
-summary_column = None  # the column of your summaries; None: references, summary1, summary or highlights
+document_column = None  # your documents; None: document, dialogue, article or text
+summary_column = None  # None: references, summary1, summary or highlights
 test_from = None  # "validation" where the data has no test split
 train_examples = None  # how many training documents
 validation_examples = None  # how many validation documents
@@ -73,10 +73,10 @@ micro_batch = None  # examples in memory at one time
 rank = None  # r: rows of A, columns of B
 alpha = None  # the update is multiplied by alpha / r
 dropout = None  # on the input of A, in training only
-target_modules = None  # "all-linear", "attention", "query-value", or a list of layer names such as ["q_proj", "v_proj"]
+target_modules = None  # "all-linear", "attention", "query-value", or ["q_proj", "v_proj"]
 quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
-quantization_examples = 3  # validation documents on which the quantized bases are compared before training
+quantization_examples = 3  # validation documents that compare the quantized bases
 
 # %%
 from dataclasses import asdict
@@ -84,20 +84,26 @@ from dataclasses import asdict
 import pandas as pd
 import torch
 
-from lab_utils import check, comparison, config, generation, layers, memory, methods, metrics, models, plots, report, runs, significance, training
+from lab_utils import check, comparison, config, generation, layers, memory, methods
+from lab_utils import metrics, models, plots, report, runs, significance, training
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
-    recipe, "qlora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir, document_column=document_column,
-    summary_column=summary_column, test_from=test_from, train_examples=train_examples, validation_examples=validation_examples,
-    test_examples=test_examples, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, micro_batch=micro_batch,
-    rank=rank, alpha=alpha, dropout=dropout, target_modules=target_modules, quantization=quantization, publish_to=publish_to,
+    recipe, "qlora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir,
+    document_column=document_column, summary_column=summary_column, test_from=test_from,
+    train_examples=train_examples, validation_examples=validation_examples,
+    test_examples=test_examples, learning_rate=learning_rate, epochs=epochs,
+    batch_size=batch_size, micro_batch=micro_batch, rank=rank, alpha=alpha, dropout=dropout,
+    target_modules=target_modules, quantization=quantization, publish_to=publish_to,
 )  # fmt: skip
+
+# %%
 corpus = corpora.load(settings.recipe.data)
 run = runs.start(run_dir, settings)
 plain = models.load(settings, quantization="none")
-print(f"{settings.recipe.model.label}: {plain.parameters:,} parameters, {plain.precision.name} products")
-print(f"this recipe's base will be stored in {settings.quantization}; here it is not quantized yet")
+print(f"{settings.recipe.model.label}: {plain.parameters:,} parameters")
+print(f"{plain.precision.name} products; the base is not quantized yet")
+print(f"this recipe's base will be stored in {settings.quantization}")
 
 # %% [markdown]
 # ## Where we stand
@@ -117,7 +123,8 @@ def where_we_stand():
     for earlier in finished:
         told = [p.prediction for p in earlier.predictions if p.id == story.id]
         print(f"{plots.METHOD_NAMES[earlier.method]}:", *told, "\n")
-    return pd.DataFrame(comparison.ledger(finished) or [{"method": "nothing has run here yet"}]).set_index("method")
+    rows = comparison.ledger(finished) or [{"method": "nothing has run here yet"}]
+    return pd.DataFrame(rows).set_index("method")
 
 
 print(story.document, "\n")
@@ -133,19 +140,26 @@ where_we_stand()
 # of the mean and 95% within two.
 
 # %%
-linears = [(name, module) for name, module in plain.model.named_modules() if isinstance(module, torch.nn.Linear)]
-whole_blocks = [(name, m) for name, m in linears if m.in_features % 64 == 0 and m.weight.numel() % 1024 == 0]
-name, layer = whole_blocks[len(whole_blocks) // 2]
-weights = layer.weight.detach().float().cpu()
+linears, whole_blocks = {}, []
+for name, module in plain.model.named_modules():
+    if isinstance(module, torch.nn.Linear):
+        linears[name] = module
+        if module.in_features % 64 == 0 and module.weight.numel() % 1024 == 0:
+            whole_blocks.append(name)
+name = whole_blocks[len(whole_blocks) // 2]
+weights = linears[name].weight.detach().float().cpu()
 apart = ((weights - weights.mean()) / weights.std()).abs()
-print(f"{name}: {weights.shape[0]} x {weights.shape[1]} weights, the largest is {apart.max():.1f} standard deviations from the mean")
-print(f"within one standard deviation: {(apart < 1).float().mean():.0%}, within two: {(apart < 2).float().mean():.0%}")
+print(f"{name}: {weights.shape[0]} x {weights.shape[1]} weights")
+print(f"the largest is {apart.max():.1f} standard deviations from the mean")
+print(f"within one standard deviation: {(apart < 1).float().mean():.0%}")
+print(f"within two: {(apart < 2).float().mean():.0%}")
 
 # %%
+alt = f"Histogram of the weights of {name}: one peak at zero, falling off on both sides."
 with plots.axes(width=plots.NARROW, height=2.6) as (figure, axis):
     axis.hist(weights.flatten().numpy(), bins=100, color=plots.ACCENT)
     axis.set(xlabel="weight", ylabel="how many")
-    picture = plots.Picture(figure, f"Histogram of the weights of {name}: one peak at zero, falling off on both sides.")
+    picture = plots.Picture(figure, alt)
 picture.save(run.figures / "weights.png")
 
 # %% [markdown]
@@ -183,14 +197,14 @@ verdict
 int4_of = verdict.best  # your function if it passed, the lab's otherwise
 
 
-def error(rounded):
-    """Norm of what rounding changed, as a share of the weights' norm."""
-    return ((rounded.to(weights) - weights).norm() / weights.norm()).item()
+def error(rounded, original):
+    """Norm of what rounding changed, as a share of the original's norm."""
+    return ((rounded.to(original) - original).norm() / original.norm()).item()
 
 
 for size in (weights.numel(), 1024, 64):
-    rounded = int4_of(weights.reshape(-1, size)).reshape(weights.shape)
-    print(f"int4, one absmax for {size:>9,} weights: error {error(rounded):.1%} of the weights' norm")
+    blocks = weights.reshape(-1, size)
+    print(f"one absmax for {size:>9,} weights: error {error(int4_of(blocks), blocks):.1%}")
 
 # %% [markdown] tags=["instructor"]
 # **Instructor, 4.1** (10 minutes). Look for one absmax for each row (`keepdim`) and for the two factors undone in the opposite order. Common
@@ -211,11 +225,13 @@ for size in (weights.numel(), 1024, 64):
 planted, rows = weights.clone(), {}
 planted[0, 0] = 30 * weights.abs().max()
 for label, matrix in {"as it is": weights, "one far-out weight": planted}.items():
+    others = matrix.flatten()[1:]
     for size in (weights.numel(), 64):
-        others, rounded = matrix.flatten()[1:], int4_of(matrix.reshape(-1, size)).flatten()[1:]
-        lost = ((rounded - others).norm() / others.norm()).item()
-        rows[f"{label}, blocks of {size:,}"] = {"error of the others": f"{lost:.1%}", "zeros": f"{(rounded == 0).float().mean():.1%}"}
-pd.DataFrame(rows).T
+        rounded = int4_of(matrix.reshape(-1, size)).flatten()[1:]
+        zeros = (rounded == 0).float().mean().item()
+        row = {"error of the others": error(rounded, others), "zeros": zeros}
+        rows[f"{label}, blocks of {size:,}"] = row
+pd.DataFrame(rows).T.map("{:.1%}".format)
 
 # %% [markdown]
 # With one absmax, a single weight has silenced the layer: all others are zero. In blocks of 64 it silences its 63 neighbours, and nobody else notices.
@@ -238,7 +254,7 @@ from statistics import NormalDist
 
 
 def quantiles(count):
-    """`count` levels from the tail of the normal distribution towards its middle, which is left out."""
+    """`count` levels, from the tail of the normal distribution to just before its middle."""
     tail = 1 - (1 / 32 + 1 / 30) / 2
     return [NormalDist().inv_cdf(tail + (0.5 - tail) * i / count) for i in range(count)]
 
@@ -249,24 +265,26 @@ print(made.numpy().round(3))
 
 # %%
 NF4 = torch.tensor([  # as printed by Dettmers et al. 2023, appendix E
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+    -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+    0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 ])  # fmt: skip
 print(f"largest difference between our quantiles and the table: {(made - NF4).abs().max():.1e}")
 assert torch.allclose(made, NF4, atol=1e-6)
 
 # %%
-scaled = weights.reshape(-1, 64)
-scaled = (scaled / scaled.abs().amax(1, keepdim=True).clamp(min=1e-12)).flatten()
+blocks = weights.reshape(-1, 64)
+scaled = (blocks / blocks.abs().amax(1, keepdim=True).clamp(min=1e-12)).flatten()
+int4_levels = torch.arange(-7, 8) / 7
+alt = "Histogram of weights / absmax. Below it the levels: NF4's dense at zero, int4's even."
 with plots.axes(width=plots.NARROW, height=3.2) as (figure, axis):
     axis.hist(scaled.numpy(), bins=101, color=plots.QUIET, alpha=0.6)
     top = axis.get_ylim()[1]
-    for place, label, levels, color in ((-0.07, "NF4", NF4, plots.ACCENT), (-0.19, "int4", torch.arange(-7, 8) / 7, "#D55E00")):
-        axis.plot(levels, [place * top] * len(levels), "|", color=color, markersize=14, markeredgewidth=2)
-        axis.text(1.05, place * top, label, color=color, va="center")
-    axis.set(xlabel="weight / absmax of its block of 64", ylabel="how many", yticks=[tick for tick in axis.get_yticks() if 0 <= tick <= top])
-    alt = "Histogram of weights divided by their block's absmax. Below it the levels: NF4's are dense around zero, int4's evenly spaced."
+    axis.plot(NF4, [-0.07 * top] * 16, "|", ms=14, mew=2, color=plots.ACCENT, label="NF4")
+    axis.plot(int4_levels, [-0.19 * top] * 15, "|", ms=14, mew=2, color="#D55E00", label="int4")
+    axis.set(xlabel="weight / absmax of its block of 64", ylabel="how many", yticks=[])
+    axis.legend(loc="upper left")
     picture = plots.Picture(figure, alt)
 picture.save(run.figures / "levels.png")
 
@@ -309,15 +327,17 @@ verdict
 codes_of = verdict.best
 
 
-def nearest(levels, size=64):
-    """What is left of our layer's weights when each takes the nearest of these levels in its block."""
-    codes, absmax = codes_of(weights.reshape(-1, size), levels)
-    return (levels[codes.long()] * absmax.reshape(-1, 1)).reshape(weights.shape)
+def nearest(levels):
+    """What is left of our blocks when each weight takes the nearest of these levels."""
+    codes, absmax = codes_of(blocks, levels)
+    return levels[codes.long()] * absmax.reshape(-1, 1)
 
 
-ours, even = nearest(NF4), torch.linspace(-1, 1, 16)
-print(f"int4: {error(int4_of(weights.reshape(-1, 64)).reshape(weights.shape)):.2%}   16 even levels: {error(nearest(even)):.2%}   NF4: {error(ours):.2%}")
-print(f"NF4 changed {(ours != weights).float().mean():.0%} of the weights.")
+ours, even = nearest(NF4), nearest(torch.linspace(-1, 1, 16))
+print(f"int4:           {error(int4_of(blocks), blocks):.2%}")
+print(f"16 even levels: {error(even, blocks):.2%}")
+print(f"NF4:            {error(ours, blocks):.2%}")
+print(f"NF4 changed {(ours != blocks).float().mean():.0%} of the weights.")
 
 # %% [markdown]
 # All three store 4 bits a weight. int4 leaves one code unused; even levels use it, but have no exact zero. The rest of the gap is the place of the
@@ -327,33 +347,39 @@ print(f"NF4 changed {(ours != weights).float().mean():.0%} of the weights.")
 #
 # ## The library agrees
 #
-# **bitsandbytes** packs two 4-bit codes into each byte and keeps one float32 absmax for each block.
+# **bitsandbytes** packs two 4-bit codes into each byte, the first in its upper half, and keeps one float32 absmax for each block.
 #
 # **Predict:** which share of its codes is equal to ours?
 
 # %%
+import bitsandbytes
 from bitsandbytes import functional as bnb
 
 packed, state = bnb.quantize_4bit(weights, blocksize=64, quant_type="nf4")
-codes, absmax = codes_of(weights.reshape(-1, 64), NF4)
-theirs = torch.stack([packed >> 4, packed & 15], -1).reshape(codes.shape)  # the first code is in the upper half of the byte
+codes, absmax = codes_of(blocks, NF4)
+theirs = torch.stack([packed >> 4, packed & 15], -1).reshape(codes.shape)
 same = (theirs == codes).float().mean().item()
-print(f"{same:.3%} of the codes are equal; the largest difference of an absmax is {(state.absmax - absmax.flatten()).abs().max():.1e}")
-print(f"{weights.numel():,} weights: {packed.numel():,} bytes of codes, {state.absmax.numel():,} constants")
-assert same > 0.999  # a weight half-way between two levels may go either way where the last digit of the quotient differs
+apart = (state.absmax - absmax.flatten()).abs().max()
+print(f"{same:.3%} of the codes are equal")
+print(f"the largest difference of an absmax is {apart:.1e}")
+print(f"{packed.numel():,} bytes of codes and {state.absmax.numel():,} constants")
+assert same > 0.999
 
 # %% [markdown]
-# Same levels, same rounding. From here on the library does the work.
+# Same levels, same rounding. (A weight half-way between two levels may go either way, where the last digit of the quotient differs.)
+# From here on the library does the work.
+#
+# We hand it a matrix as one long row: on a CPU, bitsandbytes 0.50 unpacks wrongly where a block crosses the end of a row.
 
 # %%
 def stored(matrix, size=64, double=False):
-    """What NF4 leaves of a matrix, in its own format; `double`: the constants are rounded too."""
-    flat = matrix.flatten()  # on a CPU, bitsandbytes 0.50 unpacks wrongly where a block crosses the end of a row
-    packed, state = bnb.quantize_4bit(flat, blocksize=size, compress_statistics=double, quant_type="nf4")
+    """What NF4 leaves of a matrix; `double`: the constants are rounded too."""
+    flat = matrix.flatten()
+    packed, state = bnb.quantize_nf4(flat, blocksize=size, compress_statistics=double)
     return bnb.dequantize_4bit(packed, state).reshape(matrix.shape)
 
 
-print(f"largest difference from our own: {(stored(weights) - ours).abs().max():.1e}")
+print(f"largest difference from our own: {(stored(blocks) - ours).abs().max():.1e}")
 
 # %% [markdown]
 # ## What do the constants cost?
@@ -391,12 +417,13 @@ verdict
 # **Predict:** does double quantization, which makes every constant a little wrong, raise the error?
 
 # %%
-bits, rows = verdict.best, {}
+bits, rows = verdict.best, []
 for size, double in ((64, False), (32, True), (64, True), (256, True), (1024, True)):
     cost = bits(size, 8, 256) if double else bits(size, 32)
-    label = f"blocks of {size:,}{', double quantization' if double else ''}"
-    rows[label] = {"bits a weight": f"{cost:.3f}", "bytes": f"{cost / 8:.3f}", "error": f"{error(stored(weights, size, double)):.2%}"}
-pd.DataFrame(rows).T
+    lost = error(stored(weights, size, double), weights)
+    rows.append((size, double, cost, cost / 8, f"{lost:.2%}"))
+names = ["block", "double quantization", "bits a weight", "bytes", "error"]
+pd.DataFrame(rows, columns=names).round(3)
 
 # %% [markdown]
 # Double quantization brings the constants from 0.5 bits a weight to 0.127. Compare the first row with the third: the error hardly changes.
@@ -425,20 +452,21 @@ check.base_gb(large_base)
 # %%
 from collections import Counter
 
-import bitsandbytes
-
 base = models.load(settings)
-counts, seen = Counter(), set()
-for module in base.model.modules():
-    for part, p in module.named_parameters(recurse=False):
-        if id(p) not in seen:  # an embedding may serve as the head too, and counts once
-            two_in_a_byte = isinstance(p, bitsandbytes.nn.Params4bit)
-            few_bits = two_in_a_byte or isinstance(p, bitsandbytes.nn.Int8Params)
-            counts["quantized" if few_bits else f"kept: {type(module).__name__} {part}"] += p.numel() * (2 if two_in_a_byte else 1)
-        seen.add(id(p))
+counts = Counter()
+for path, p in base.model.named_parameters():
+    if isinstance(p, bitsandbytes.nn.Params4bit):
+        counts["quantized"] += 2 * p.numel()  # two weights in a byte
+    elif isinstance(p, bitsandbytes.nn.Int8Params):
+        counts["quantized"] += p.numel()
+    else:
+        owner, _, part = path.rpartition(".")
+        kind = type(base.model.get_submodule(owner)).__name__
+        counts[f"kept: {kind} {part}"] += p.numel()
 assert counts.total() == base.parameters
 print(f"this recipe's base is stored in {settings.quantization}")
-pd.DataFrame({"parameters": counts, "share": {kind: f"{n / base.parameters:.1%}" for kind, n in counts.items()}})
+for kind, n in counts.items():
+    print(f"{kind}: {n:,} parameters, {n / base.parameters:.1%}")
 
 # %% [markdown]
 # From these counts the memory follows by arithmetic: 4 bytes a weight in float32, 2 in bfloat16, 1 in int8, and in NF4 the bytes of the table above. What
@@ -447,12 +475,14 @@ pd.DataFrame({"parameters": counts, "share": {kind: f"{n / base.parameters:.1%}"
 # **Predict:** is NF4 an eighth of float32?
 
 # %%
-quantized = counts["quantized"]
+rest = base.parameters - counts["quantized"]
 rows = {}
-for label, kept in {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "nf4": "bfloat16"}.items():
-    sizes = quantized * memory.WEIGHT_BYTES[label], (base.parameters - quantized) * memory.WEIGHT_BYTES[kept]
-    rows[label] = {"quantized layers": sizes[0] / 1e9, "embedding and the rest": sizes[1] / 1e9}
-print(f"The rest has {1 - quantized / base.parameters:.0%} of the parameters, and in NF4 {sizes[1] / sum(sizes):.0%} of the bytes.")
+for kind in ("float32", "bfloat16", "int8", "nf4"):
+    linear = counts["quantized"] * memory.WEIGHT_BYTES[kind] / 1e9
+    kept = rest * (4 if kind == "float32" else 2) / 1e9
+    rows[kind] = {"quantized layers": linear, "embedding and the rest": kept}
+print(f"The rest has {rest / base.parameters:.0%} of the parameters,")
+print(f"and in NF4 {kept / (linear + kept):.0%} of the bytes.")
 plots.stacked(rows).save(run.figures / "base_in_bits.png")
 
 # %% [markdown]
@@ -472,23 +502,24 @@ trial = corpus.validation[:quantization_examples]
 
 
 def measured(base):
+    """ROUGE-1 and loss, one value for each document."""
     rows = metrics.score(generation.summarize(base.model, base, trial).predictions)
-    return [row["rouge1"] for row in rows], [training.validation_loss(base.model, base, [e]) for e in trial]
+    losses = [training.validation_loss(base.model, base, [e]) for e in trial]
+    return {"ROUGE-1": [row["rouge1"] for row in rows], "loss": losses}
 
 
-loaded = {"none": plain, settings.quantization: base}
-found = {kind: measured(loaded.get(kind) or models.load(settings, quantization=kind)) for kind in ("none", "int8", "nf4")}
+found, loaded = {}, {"none": plain, settings.quantization: base}
+for kind in ("none", "int8", "nf4"):
+    found[kind] = measured(loaded.get(kind) or models.load(settings, quantization=kind))
 
 # %%
-table = {}
-for kind, values in found.items():
-    table[kind] = {}
-    for what, digits, numbers, unquantized in zip(("ROUGE-1", "loss"), (1, 3), values, found["none"], strict=True):
-        gap = significance.paired_difference(numbers, unquantized)
-        table[kind][what] = f"{sum(numbers) / len(trial):.{digits}f}"
-        shown = f"{gap.mean:+.{digits}f} [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}]"
-        table[kind][f"{what}, difference"] = "" if kind == "none" else shown
-pd.DataFrame(table).T
+rows = {}
+for what in ("ROUGE-1", "loss"):
+    for kind, values in found.items():
+        mean = sum(values[what]) / len(trial)
+        gap = significance.paired_difference(values[what], found["none"][what])
+        rows[what, kind] = [mean, gap.mean, gap.low, gap.high]
+pd.DataFrame(rows, index=["mean", "difference", "low", "high"]).T.round(3)
 
 # %% [markdown]
 # With so few documents these intervals are too narrow. Of three documents, the bootstrap's interval simply runs from the smallest difference to the
@@ -508,37 +539,43 @@ pd.DataFrame(table).T
 
 # %%
 example = plain.collator([plain.encoder(trial[0])])
-last = {"logits_to_keep": 32} if plain.family == "causal" else {}  # the other positions are not needed
+del example["labels"]
+# A causal model can be asked for the last positions only.
+last = {"logits_to_keep": 32} if plain.family == "causal" else {}
 
 
 def logits(base):
-    inputs = {key: value.to(base.model.device) for key, value in example.items() if key != "labels"}
-    with torch.no_grad(), base.precision.autocast(base.model.device.type):
+    device = base.model.device
+    inputs = {key: value.to(device) for key, value in example.items()}
+    with torch.no_grad(), base.precision.autocast(device.type):
         found = base.model(**inputs, **last).logits.float()
     return found - found.mean(-1, keepdim=True)
 
-
-def damage(base):
-    change = (logits(base) - exact).norm() / exact.norm()
-    return {"error of the logits": f"{change.item():.1%}", "loss": f"{training.validation_loss(base.model, base, trial[:2]):.3f}"}
-
-
+# %%
 exact = logits(plain)
 
-# %%
-ends = {id(base.model.get_input_embeddings().weight), id(base.model.get_output_embeddings().weight)}  # they may be one
-kept = {module: module.weight for module in base.model.modules() if id(getattr(module, "weight", None)) in ends}
+
+def damage(base):
+    loss = training.validation_loss(base.model, base, trial[:2])
+    return {"error of the logits": error(logits(base), exact), "loss": loss}
+
+
 rows = {"not quantized": damage(plain), f"layers in {settings.quantization}": damage(base)}
+
+# %%
+# One matrix or two, for a model may use the same for both.
+ends = {base.model.get_input_embeddings().weight, base.model.get_output_embeddings().weight}
+old = {weight: weight.data for weight in ends}
 untouched = models.fingerprint(base.model)
 try:
-    for module, weight in kept.items():
-        module.weight = torch.nn.Parameter(stored(weight.detach()), requires_grad=False)
+    for weight in ends:
+        weight.data = stored(weight.data)
     rows["embedding and head in nf4 too"] = damage(base)
 finally:
-    for module, weight in kept.items():
-        module.weight = weight
+    for weight in ends:
+        weight.data = old[weight]
 assert models.fingerprint(base.model) == untouched
-pd.DataFrame(rows).T
+pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
 # Compare the last row with the one above it. In a pretrained model this part of the weights costs loss on top of all the layers; how much differs from
@@ -555,19 +592,32 @@ pd.DataFrame(rows).T
 
 # %%
 block = ".".join(name.split(".")[:3]) + "."
-inside = {n: m for n, m in linears if n.startswith(block)}
+inside = {n: module for n, module in linears.items() if n.startswith(block)}
 inputs = {}
-# A hook is called whenever its layer is about to run. Here it notes the layer's input.
-hooks = [m.register_forward_pre_hook(lambda m, given, n=n: inputs.update({n: given[0].detach()})) for n, m in inside.items()]
+
+
+def note(module, given):
+    """A hook: called whenever its layer is about to run. It keeps the layer's input."""
+    inputs[module] = given[0].detach()
+
+
+hooks = [module.register_forward_pre_hook(note) for module in inside.values()]
 training.validation_loss(plain.model, plain, trial[:2])
 for hook in hooks:
     hook.remove()
-matrices = {n: (m.weight.detach()[:512].float().cpu(), inputs[n].flatten(0, -2).float().cpu()) for n, m in inside.items() if n in inputs}
-pd.DataFrame({n: {"weights": tuple(W.shape), "inputs": tuple(X.shape)} for n, (W, X) in matrices.items()}).T
+
+# %%
+matrices = {}
+for n, module in inside.items():
+    if module in inputs:
+        W = module.weight.detach()[:512].float().cpu()
+        X = inputs[module].flatten(0, -2).float().cpu()
+        matrices[n] = W, X
+        print(n, "weights", tuple(W.shape), "inputs", tuple(X.shape))
 
 # %% [markdown]
 # A layer computes `X @ W.T`. Find the layer whose output changes most, as a share of the output's norm, when `stored(W)` takes the place of `W`. Then compare
-# with the error of the weights alone.
+# with the error of the weights alone. `error(rounded, original)` from above gives such shares.
 #
 # - `harm`: for each name, that share;
 # - `most_harmed`: the name of the layer with the largest.
@@ -576,15 +626,15 @@ pd.DataFrame({n: {"weights": tuple(W.shape), "inputs": tuple(X.shape)} for n, (W
 
 # %%
 # BEGIN SOLUTION
-harm = {n: ((X @ (stored(W) - W).T).norm() / (X @ W.T).norm()).item() for n, (W, X) in matrices.items()}
+harm = {n: error(X @ stored(W).T, X @ W.T) for n, (W, X) in matrices.items()}
 most_harmed = max(harm, key=harm.get)
 # END SOLUTION
 
 check.what_to_keep(most_harmed, layers=matrices)
 
 # %% tags=["solution"]
-rows = {n: {"weights": ((stored(W) - W).norm() / W.norm()).item(), "outputs": harm[n]} for n, (W, X) in matrices.items()}
-pd.DataFrame(rows).T.map("{:.1%}".format)
+lost = {n: error(stored(W), W) for n, (W, X) in matrices.items()}
+pd.DataFrame({"weights": lost, "outputs": harm}).map("{:.1%}".format)
 
 # %% [markdown] tags=["instructor"]
 # **Instructor, 4.5** (15 minutes). Look for a comparison that uses the inputs. Common misunderstanding: that the layer with the largest error of
@@ -625,7 +675,8 @@ import warnings
 
 def input_gradient(repacking=None):
     """Gradient of the sum of outputs after an evaluation pass, and what it should be."""
-    layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False, quant_type="nf4", compute_dtype=torch.float32).to(base.model.device)
+    options = {"bias": False, "quant_type": "nf4", "compute_dtype": torch.float32}
+    layer = bitsandbytes.nn.Linear4bit(64, 64, **options).to(base.model.device)
     if repacking is not None:
         layer.support_avx512bf16_for_cpu = repacking
     matrix = bnb.dequantize_4bit(layer.weight, layer.weight.quant_state)
@@ -661,12 +712,13 @@ peft_model = models.attach_lora(base)
 before = models.fingerprint(peft_model)
 adapter = [p for p in peft_model.parameters() if p.requires_grad]
 print(f"rank {plan.rank}, target modules {plan.target_modules}, optimizer {plan.optimizer}")
-print(f"trainable: {models.trainable_parameters(peft_model):,} parameters in {adapter[0].dtype}")
+print(f"trainable: {models.trainable_parameters(peft_model):,}, in {adapter[0].dtype}")
 print("fingerprint of the quantized base:", before)
 
 # %%
-plain = loaded = linears = whole_blocks = layer = inside = matrices = inputs = m = None  # the unquantized base leaves the memory
-with memory.Peak() as held:  # and this is what stays
+# The unquantized base leaves the memory. `held` is what stays.
+plain = loaded = linears = inside = inputs = matrices = module = W = X = None
+with memory.Peak() as held:
     pass
 run.add(data=corpus.describe(), model=base.describe())
 history = methods.train(peft_model, base, corpus, run)
@@ -674,12 +726,21 @@ print("fingerprint after training:", models.fingerprint(peft_model))
 assert models.fingerprint(peft_model) == before
 
 # %%
-recorded = [m for m in ("full", "lora", "qlora") if m == "qlora" or runs.status_of(run_dir, m) == "finished"]
-speeds = {m: (history.describe() if m == "qlora" else runs.read(run_dir, m).record["training"]) for m in recorded}
-for m, facts in speeds.items():
-    print(f"{plots.METHOD_NAMES[m]}: {facts['tokens_per_second']:.0f} tokens a second, peak memory {facts['peak_memory_gb']:.2f} GB")
+speeds = {}
+for method in ("full", "lora"):
+    if runs.status_of(run_dir, method) == "finished":
+        speeds[method] = runs.read(run_dir, method).record["training"]
+speeds["qlora"] = history.describe()
+for method, facts in speeds.items():
+    speed, peak = facts["tokens_per_second"], facts["peak_memory_gb"]
+    print(f"{plots.METHOD_NAMES[method]}: {speed:.0f} tokens a second, peak {peak:.2f} GB")
 print(f"Before QLoRA's training this notebook already held {held.gb:.2f} GB.")
-curves = {m: report.read_log(run.folder.parent / m / "log.csv") for m in recorded if m != "full"}
+
+# %%
+curves = {}
+for method in speeds:
+    if method != "full":
+        curves[method] = report.read_log(run.folder.parent / method / "log.csv")
 plots.losses(curves).save(run.figures / "losses.png")
 
 # %% [markdown]
@@ -703,7 +764,8 @@ for billions in (1.1, 7, 11):
     n = round(billions * 1e9)
     rows[f"{billions} billion: full"] = asdict(memory.ledger(n, n))
     rows[f"{billions} billion: LoRA, 16 bits"] = asdict(memory.ledger(n, n // 100, "bfloat16"))
-    rows[f"{billions} billion: QLoRA"] = asdict(memory.ledger(n, n // 100, "bfloat16", quantized=n))
+    in_nf4 = memory.ledger(n, n // 100, "bfloat16", quantized=n)
+    rows[f"{billions} billion: QLoRA"] = asdict(in_nf4)
 plots.stacked(rows).save(run.figures / "larger_models.png")
 
 # %% [markdown]
@@ -732,12 +794,13 @@ print(expected.sentence(run.record))
 
 # %%
 mine = runs.read(run_dir, "qlora")
-others = [r for r in runs.read_all(run_dir) if r.method in ("zero_shot", "lora") and not runs.unlike([r, mine])]
+others = [r for r in runs.read_all(run_dir) if r.method in ("zero_shot", "lora")]
+others = [r for r in others if not runs.unlike([r, mine])]
 for difference in comparison.differences(comparison.lines([*others, mine])):
     if difference.name.startswith("QLoRA"):
         print(difference.sentence())
 if len(others) < 2:
-    print("Notebooks 01 and 03 give QLoRA something to be compared with; not both have run here with the same settings.")
+    print("Notebooks 01 and 03 have not both run here with the same settings.")
 
 # %% [markdown]
 # In the paper QLoRA matched fine-tuning in 16 bits. "No detectable difference" from LoRA would agree with that. It would not prove it: a limited number
@@ -752,9 +815,10 @@ if len(others) < 2:
 # %%
 whole = models.load(settings, quantization="none")
 moved = models.load_adapter(whole, run.folder / "adapter")
-for label, network, its_base in [(f"on its own base ({settings.quantization})", peft_model, base), ("on the unquantized base", moved, whole)]:
+for label, network, its_base in (("rounded", peft_model, base), ("original", moved, whole)):
+    loss = training.validation_loss(network, its_base, trial)
     answer = generation.summarize(network, its_base, [story]).predictions[0].prediction
-    print(f"{label}, loss {training.validation_loss(network, its_base, trial):.4f}: {answer}\n")
+    print(f"on the {label} base, loss {loss:.4f}: {answer}\n")
 
 # %% [markdown]
 # It works on both, because the two bases are close. But these are two models, with two losses and sometimes two answers. (The unquantized base may even
@@ -771,16 +835,19 @@ for label, network, its_base in [(f"on its own base ({settings.quantization})", 
 # arrives?
 
 # %%
-whole = moved = None
+whole = moved = network = its_base = None
 adapted = [n for n, module in peft_model.named_modules() if hasattr(module, "lora_A")]
 middle = peft_model.get_submodule(adapted[len(adapted) // 2])
 on_grid = stored(layers.unpacked(middle).float())
 update = middle.get_delta_weight("default").detach().float()
-arrived = stored(on_grid + update) - on_grid
-(codes, _), (new_codes, _) = (codes_of(matrix.cpu().reshape(-1, 64), NF4) for matrix in (on_grid, on_grid + update))
 print(f"The update is {update.norm() / on_grid.norm():.1%} of the weights, by norm.")
+
+# %%
+arrived = stored(on_grid + update) - on_grid
+codes, _ = codes_of(on_grid.cpu().reshape(-1, 64), NF4)
+new_codes, _ = codes_of((on_grid + update).cpu().reshape(-1, 64), NF4)
 print(f"{(codes != new_codes).float().mean():.1%} of the weights got another code.")
-print(f"What arrived differs from the update by {(arrived - update).norm() / update.norm():.0%} of it.")
+print(f"What arrived differs from the update by {error(arrived, update):.0%} of it.")
 
 # %% [markdown]
 # And the whole model? `layers.merged` puts merged 16-bit copies in the place of the adapted layers, for as long as we ask. We measure the loss, round these
@@ -789,17 +856,24 @@ print(f"What arrived differs from the update by {(arrived - update).norm() / upd
 # **Predict:** order four losses: no adapter, adapter beside the base, merged in 16 bits, merged and rounded to NF4.
 
 # %%
-few, losses = trial[:2], {}
-losses["adapter beside the base"] = training.validation_loss(peft_model, base, few)
+def loss():
+    """Loss of our model, as it is now, on two of the trial documents."""
+    return training.validation_loss(peft_model, base, trial[:2])
+
+
+losses = {"adapter beside the base": loss()}
 with peft_model.disable_adapter():
-    losses["no adapter"] = training.validation_loss(peft_model, base, few)
+    losses["no adapter"] = loss()
+
+# %%
 with layers.merged(peft_model, base.precision):
-    losses[f"merged, in {base.precision.name}"] = training.validation_loss(peft_model, base, few)
+    losses[f"merged, in {base.precision.name}"] = loss()
     now = [peft_model.get_submodule(n) for n in adapted]
-    copies = [module for module in now if isinstance(module, torch.nn.Linear)]  # plain layers: those that were merged
+    copies = [module for module in now if isinstance(module, torch.nn.Linear)]
     for module in copies:
-        module.weight = torch.nn.Parameter(stored(module.weight.detach()), requires_grad=False)
-    losses[f"merged, then NF4 ({len(copies)} of {len(adapted)} layers)"] = training.validation_loss(peft_model, base, few)
+        module.weight.data = stored(module.weight.data)
+    losses["merged, then NF4"] = loss()
+print(f"{len(copies)} of {len(adapted)} adapted layers were merged and rounded")
 assert models.fingerprint(peft_model) == before
 pd.Series(losses, name="loss").round(3).to_frame()
 
@@ -856,7 +930,8 @@ Ben: Yes, but the early train is sold out. I arrive at two.
 Ana: Then we'll have a late lunch. Shall I make the soup you liked?
 Ben: Please! I'll bring bread and something sweet.
 """
-print(generation.summarize(peft_model, base, [corpora.Example("mine", mine.strip(), ("",))]).predictions[0].prediction)
+yours = corpora.Example("mine", mine.strip(), ("",))
+print(generation.summarize(peft_model, base, [yours]).predictions[0].prediction)
 
 # %% [markdown] tags=["solution"]
 # ### Answers to the questions at the end

@@ -55,10 +55,9 @@ from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
-from IPython.display import display
 
-from lab_utils import analysis, check, comparison, companions, config, highlights, metrics, plots
-from lab_utils import rating, rating_form, report, runs, significance
+from lab_utils import analysis, check, comparison, companions, config, highlights, metrics
+from lab_utils import plots, rating, rating_form, report, runs, significance
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -93,7 +92,8 @@ def side_by_side(example):
     """A reference and every method's summary of one document."""
     found = {"a reference": example.summary}
     for run in finished:
-        found[plots.METHOD_NAMES[run.method]] = next(p.prediction for p in run.predictions if p.id == example.id)
+        name = plots.METHOD_NAMES[run.method]
+        found[name] = next(p.prediction for p in run.predictions if p.id == example.id)
     return found
 
 
@@ -112,8 +112,13 @@ for name, summary in side_by_side(story).items():
 
 # %%
 print("differences:", runs.unlike(finished))
-fingerprints = {r.method: [r.record[part]["fingerprint"] for part in ("model", "data")] for r in finished}
-pd.DataFrame(fingerprints, index=["base", "test set"]).T
+fingerprints = {}
+for run in finished:
+    fingerprints[run.method] = {
+        "base": run.record["model"]["fingerprint"],
+        "test set": run.record["data"]["fingerprint"],
+    }
+pd.DataFrame(fingerprints).T
 
 # %% [markdown]
 # A record's fingerprint of the base is taken from the weights on disk, before they are quantized. In how many bits a method then stores them is part of the
@@ -161,7 +166,8 @@ def copy_of_last_run():
 haiku, elsewhere = copy_of_last_run(), copy_of_last_run()
 haiku.record["config"]["recipe"]["prompt"]["instruction"] = "Write a haiku about this text."
 elsewhere.record["data"]["fingerprint"] = "another"
-print("prompt:  ", runs.unlike([finished[0], haiku]), "\ntest set:", runs.unlike([finished[0], elsewhere]))
+print("prompt:  ", runs.unlike([finished[0], haiku]))
+print("test set:", runs.unlike([finished[0], elsewhere]))
 try:
     comparison.lines([finished[0], haiku])
 except Exception as refusal:
@@ -228,19 +234,17 @@ choices = {
     "ROUGE-Lsum, this lab": ("rougeLsum", Protocol()),
     "Lsum, sentences not split": ("rougeLsum", Protocol(sentences="none")),
 }
-
-
-def mean_score(run, measure, protocol):
-    return np.mean([row[measure] for row in metrics.score(run.predictions, protocol=protocol)])
-
-
-scored = {label: {s.name: mean_score(s.run, *choice) for s in methods} for label, choice in choices.items()}
+scored = {}
+for label, (measure, protocol) in choices.items():
+    scored[label] = {}
+    for s in methods:
+        rows = metrics.score(s.run.predictions, protocol=protocol)
+        scored[label][s.name] = np.mean([r[measure] for r in rows])
 pd.DataFrame(scored).round(1)
 
 # %% [markdown]
 # No model changed. With one reference a document, the three ways to use references agree. Never compare two numbers whose protocols you do not know.
-
-# %% [markdown]
+#
 # ### Exercise 5.2 (explore): Find the lowest and the highest score of the same summaries
 #
 # `lsum(protocol)` gives the mean ROUGE-Lsum of summaries of the last method, always the same ones; nothing but the protocol changes. `options` lists what a
@@ -250,7 +254,11 @@ pd.DataFrame(scored).round(1)
 # **Predict:** will the two lie further apart than the trained methods do in the table?
 
 # %%
-options = {"stemmer": (True, False), "sentences": ("rule", "none"), "references": ("mean", "best", "first")}
+options = {
+    "stemmer": (True, False),
+    "sentences": ("rule", "none"),
+    "references": ("mean", "best", "first"),
+}
 some = methods[-1].run.predictions[:many]  # enough here, and quick
 
 
@@ -306,8 +314,9 @@ verdict
 values = np.array(methods[-1].values("rouge1"))
 for draws in (10_000, 100):
     low, high = verdict.best(values, draws, seed)
-    print(f"{draws:6,} draws: {values.mean():.1f} [{low:.1f}, {high:.1f}], {high - low:.1f} points wide, n = {len(values)}")
+    print(f"{draws:6,} draws: [{low:.1f}, {high:.1f}], {high - low:.1f} points wide")
 print("library:      ", significance.bootstrap(values, seed))
+print("documents:    ", len(values))
 
 # %% [markdown]
 # How many documents would make the interval narrow? We draw test sets of other sizes from ours; sizes above ours look ahead, as if our documents stood
@@ -318,10 +327,11 @@ print("library:      ", significance.bootstrap(values, seed))
 # %%
 sizes = [5, 20, 80, 320]
 halves = significance.half_widths(values, sizes, seed)
-said = ", ".join(f"{half:.1f} points at {size}" for size, half in zip(sizes, halves, strict=True))
+points = [f"{half:.1f} points at {size}" for size, half in zip(sizes, halves, strict=True)]
+said = f"Half of the 95% interval, by test documents: {', '.join(points)}."
 print(said)
 curve = {methods[-1].name: (sizes, halves)}
-plots.lines(curve, "test documents", "plus or minus, points", f"Half of the 95% interval, by test documents: {said}.")
+plots.lines(curve, "test documents", "plus or minus, points", said)
 
 # %% [markdown]
 # ### Exercise 5.4 (build): Say how many documents an interval needs
@@ -352,7 +362,8 @@ verdict
 half = significance.half_widths(values, [len(values)], seed)[0]
 needed = int(verdict.best(half, len(values), 1))
 drawn = significance.half_widths(values, [max(1, needed)], seed, resamples=2_000)[0]
-print(f"plus or minus {half:.1f} points with {len(values)} documents; plus or minus 1 would need {needed:,}")
+print(f"plus or minus {half:.1f} points with {len(values)} documents")
+print(f"plus or minus 1 would need {needed:,}")
 print(f"drawn: {needed:,} documents give plus or minus {drawn:.2f}")
 
 # %% [markdown]
@@ -381,7 +392,8 @@ one, two = significance.bootstrap(ours, seed), significance.bootstrap(theirs, se
 together = significance.paired_difference(ours, theirs, seed)
 width_one, width_two, width_paired = (i.high - i.low for i in (one, two, together))
 print(f"{later.name} {one}, {earlier.name} {two}; the difference of pairs {together}")
-print(f"widths: {width_one:.1f} and {width_two:.1f} alone, {width_paired:.1f} for the difference of pairs")
+print(f"widths: {width_one:.1f} and {width_two:.1f} alone")
+print(f"{width_paired:.1f} for the difference of pairs")
 apart = np.hypot(width_one, width_two)  # the spreads of independent means add up as squares
 print(f"{apart:.1f} for the difference, had each method summarized documents of its own")
 
@@ -433,6 +445,7 @@ print(f"library:  {significance.permutation_test(ours, theirs, seed):.4f}")
 
 # %%
 pairs = comparison.differences(systems)
+no_pairs = "One method alone has no pairs."
 
 
 def row(d):
@@ -442,7 +455,7 @@ def row(d):
 
 
 columns = ["difference", "win/tie/loss", "p", "p, Holm", "detectable"]
-pd.DataFrame({d.name: row(d) for d in pairs}, index=columns).T if pairs else "One method alone has no pairs."
+pd.DataFrame({d.name: row(d) for d in pairs}, index=columns).T if pairs else no_pairs
 
 # %% [markdown]
 # The same differences as a figure. A filled blue point is detected: the corrected test and the interval agree. A hollow grey one is **no detectable
@@ -452,7 +465,8 @@ pd.DataFrame({d.name: row(d) for d in pairs}, index=columns).T if pairs else "On
 # %%
 forest = {d.name: (d.interval.mean, d.interval.low, d.interval.high) for d in pairs}
 detected = [d.name for d in pairs if d.detected]
-plots.intervals(forest, "difference in ROUGE-1 points", True, detected) if forest else "One method alone has no pairs."
+label = "difference in ROUGE-1 points"
+plots.intervals(forest, label, zero_line=True, clear=detected) if forest else no_pairs
 
 # %% [markdown]
 # ### Exercise 5.6 (explore): State what these documents show
@@ -466,20 +480,29 @@ plots.intervals(forest, "difference in ROUGE-1 points", True, detected) if fores
 # **Predict:** on which measure will a verdict change?
 
 # %%
-contenders = methods if len(methods) > 1 else systems  # one method alone is compared with the reference lines
-measures = ["rouge2", "rougeL", "best_rouge1", "words"]  # best_rouge1: with the best reference; words: how many
+# one method alone is compared with the reference lines
+contenders = methods if len(methods) > 1 else systems
+measures = ["rouge2", "rougeL", "best_rouge1", "words"]
+scores_by = {}  # measure -> method -> one score for each document
+for measure in ["rouge1", *measures]:
+    scores_by[measure] = {s.name: s.values(measure) for s in contenders}
 
+# %% [markdown]
+# `best_rouge1` is ROUGE-1 with the best reference, `words` the number of words. A pair is compared as above: first minus second, with its interval and
+# its p value, and then Holm's correction over all pairs of the measure.
 
+# %%
 def compare(measure):
-    """Every pair of methods on this measure: first minus second, with its interval and its p value after Holm's correction."""
-    couples = list(combinations(contenders[::-1], 2))
-    scores = [(first.values(measure), second.values(measure)) for first, second in couples]
-    corrected = significance.holm([significance.permutation_test(*both, seed) for both in scores])
+    """Every pair of methods on this measure, with its interval and its corrected p value."""
     rows = []
-    for (first, second), both, p in zip(couples, scores, corrected, strict=True):
-        i = significance.paired_difference(*both, seed)
-        rows.append({"first": first.name, "second": second.name, "points": i.mean, "low": i.low, "high": i.high, "p": p})
-    return rows
+    scores = scores_by[measure]
+    for first, second in combinations(reversed(scores), 2):
+        i = significance.paired_difference(scores[first], scores[second], seed)
+        p = significance.permutation_test(scores[first], scores[second], seed)
+        pair = {"first": first, "second": second}
+        rows.append({**pair, "points": i.mean, "low": i.low, "high": i.high, "p": p})
+    corrected = significance.holm([r["p"] for r in rows])
+    return [{**r, "p": p} for r, p in zip(rows, corrected, strict=True)]
 
 
 pd.DataFrame(compare("rouge2")).round(3)
@@ -487,12 +510,17 @@ pd.DataFrame(compare("rouge2")).round(3)
 # %%
 # BEGIN SOLUTION
 claim = min(
-    ({"measure": m, **r, "detected": bool(r["p"] < 0.05 and r["low"] * r["high"] > 0)} for m in measures for r in compare(m)),
-    key=lambda c: c["detected"] == (f"{c['first']} against {c['second']}" in detected),  # False, a changed verdict, comes first
+    (
+        {"measure": m, **r, "detected": r["p"] < 0.05 and r["low"] * r["high"] > 0}
+        for m in measures
+        for r in compare(m)
+    ),
+    # False, a changed verdict, comes first
+    key=lambda c: c["detected"] == (f"{c['first']} against {c['second']}" in detected),
 )
 # END SOLUTION
 
-check.claim(claim, values={name: {s.name: s.values(name) for s in contenders} for name in ["rouge1", *measures]})
+check.claim(claim, values=scores_by)
 
 # %% [markdown] tags=["instructor"]
 # **Instructor, 5.6** (10 minutes). Any true claim passes; let them read theirs aloud. Ask how many measures they looked at before they chose: Holm's
@@ -501,24 +529,36 @@ check.claim(claim, values={name: {s.name: s.values(name) for s in contenders} fo
 # %% [markdown]
 # ## Break it: ten test examples
 #
-# Some tutorials compare methods on the first ten test rows. We can replay that: draw `few` of our documents at random, with replacement, rank the
-# methods, and repeat. Then the same with `many`. **Predict:** how many different rankings will the small draws give? Will the large ones agree on one?
+# Some tutorials compare methods on the first ten test rows. First the ranking by all our documents. `matrix` has a row for each method and a column for
+# each document.
+
+# %%
+names = [s.name for s in methods]
+matrix = np.array([s.values("rouge1") for s in methods])
+
+
+def ranking(means):
+    return " > ".join(names[i] for i in np.argsort(-means))
+
+
+print("all documents:", ranking(matrix.mean(axis=1)))
+
+# %% [markdown]
+# Now we replay what those tutorials do: draw `few` of our documents at random, with replacement, rank the methods, and repeat. Then the same with `many`.
+# **Predict:** how many different rankings will the small draws give? Will the large ones agree on one?
 
 # %%
 rng = np.random.default_rng(seed)
-names = [s.name for s in methods]
-matrix = np.array([s.values("rouge1") for s in methods])  # a row for each method, a column for each document
 
 
 def rankings(size, draws=2000):
     """How often each ranking of the methods comes up among test sets of this size."""
     drawn_documents = rng.integers(0, matrix.shape[1], (draws, size))
     means = matrix[:, drawn_documents].mean(axis=2)  # methods x draws
-    orders = [" > ".join(names[i] for i in order) for order in np.argsort(-means, axis=0).T]
+    orders = [ranking(column) for column in means.T]
     return pd.Series(orders).value_counts(normalize=True)
 
 
-print("all documents:", " > ".join(names[i] for i in np.argsort(-matrix.mean(axis=1))))
 table = pd.DataFrame({f"{size} documents": rankings(size) for size in (few, many)}).fillna(0)
 table.sort_values(list(table), ascending=False).style.format("{:.1%}")
 
@@ -539,12 +579,13 @@ table.sort_values(list(table), ascending=False).style.format("{:.1%}")
 
 # %%
 def luck(variants, times=300):
-    """Points that the best of equal variants has over their average: where it was chosen, and on the other half of the documents."""
+    """Points of the best over the average: where it was chosen, and on the other half."""
     gains = []
     for _ in range(times):
         order = rng.permutation(len(gaps))
         halves = order[: max(1, len(order) // 2)], order[len(order) // 2 :]
-        scores = theirs + rng.integers(0, 2, (variants, len(gaps))) * gaps  # variants x documents
+        coins = rng.integers(0, 2, (variants, len(gaps)))
+        scores = theirs + coins * gaps  # variants x documents
         chosen = scores[:, halves[0]].mean(axis=1).argmax()
         gains.append([scores[chosen, half].mean() - scores[:, half].mean() for half in halves])
     return np.mean(gains, axis=0)
@@ -567,13 +608,16 @@ pd.DataFrame(gained, index=["where it was chosen", "on the other half"]).T.round
 # **Predict:** in which rows do trained models come closer to the references (last column, where there is one)? In which do they move away?
 
 # %%
-shown = ["words", "length_ratio", "unstopped", "repetition", "coverage", "density", "novel_bigrams",
-         "name_precision", "number_precision", "speaker_recall"]  # fmt: skip
+shown = ["words", "length_ratio", "unstopped", "repetition", "coverage", "density",
+         "novel_bigrams", "name_precision", "number_precision", "speaker_recall"]  # fmt: skip
 beside = [s for s in systems if s.run or s.name in ("lead-3", comparison.HUMAN)]
 means = {s.name: {key: companions.mean(s.values(key)) for key in shown} for s in beside}
-display(pd.DataFrame(means).rename(companions.LABELS).round(2))
-meanings = pd.DataFrame({"can and cannot tell": {companions.LABELS[key]: companions.MEANINGS[key] for key in shown}})
-meanings.style.set_properties(**{"text-align": "left"})
+pd.DataFrame(means).rename(companions.LABELS).round(2)
+
+# %%
+meanings = {companions.LABELS[key]: companions.MEANINGS[key] for key in shown}
+explained = pd.DataFrame({"can and cannot tell": meanings})
+explained.style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
 # ## Errors that a score does not show
@@ -589,13 +633,23 @@ meanings.style.set_properties(**{"text-align": "left"})
 
 # %%
 examples = {e.id: e for e in corpus.test}
-flagged = {
-    s.name: [(p, flag) for p in s.run.predictions for flag in analysis.flags(p, examples[p.id])] for s in methods
-}
-kinds = {name: [flag.kind for _, flag in found] for name, found in flagged.items()}
-display(pd.DataFrame({name: {kind: found.count(kind) for kind in analysis.KINDS} for name, found in kinds.items()}))
+flagged, counts = {}, {}
+for s in methods:
+    found = []
+    for p in s.run.predictions:
+        found += [(p, flag) for flag in analysis.flags(p, examples[p.id])]
+    flagged[s.name] = found
+    kinds = [flag.kind for _, flag in found]
+    counts[s.name] = {kind: kinds.count(kind) for kind in analysis.KINDS}
+pd.DataFrame(counts)
+
+# %% [markdown]
+# Read four of the last method's. Which of them point at an error?
+
+# %%
 for p, flag in flagged[methods[-1].name][:4]:
-    print(f"{p.id}, {flag.kind}: {flag.detail}\n    {p.prediction}")
+    print(f"{p.id}, {flag.kind}: {flag.detail}")
+    print(f"    {p.prediction}")
 
 # %% [markdown]
 # ## Where in the document does a summary look?
@@ -621,7 +675,8 @@ highlights.mark(side_by_side(story)[methods[-1].name], story.document, methods[-
 for sentence in analysis.late_sentences(systems, corpus.test):
     print("-", sentence)
 thirds = ["first third", "middle third", "last third"]
-plots.grouped(analysis.profile(systems, corpus.test), thirds, "share of what a summary rests on")
+shares = analysis.profile(systems, corpus.test)
+plots.grouped(shares, thirds, "share of what a summary rests on")
 
 # %% [markdown]
 # ## Read the best, the worst, and where they disagree
@@ -631,9 +686,11 @@ plots.grouped(analysis.profile(systems, corpus.test), thirds, "share of what a s
 
 # %%
 for s in methods:
-    for which, index in (("best", analysis.best(s, 1)[0]), ("worst", analysis.worst(s, 1)[0])):
+    for which, found in (("best", analysis.best(s, 1)), ("worst", analysis.worst(s, 1))):
+        index = found[0]
         p = s.run.predictions[index]
-        print(f"{which} of {s.name}, {s.rows[index]['rouge1']:.1f} ({p.id}): {p.prediction or '(empty)'}")
+        print(f"{which} of {s.name}, {s.rows[index]['rouge1']:.1f} ({p.id})")
+        print(f"    summary:     {p.prediction or '(empty)'}")
         print(f"    a reference: {p.references[0]}\n")
 
 # %% [markdown]
@@ -657,10 +714,12 @@ for name, summary in side_by_side(disputed).items():
 # %%
 costs = {}
 for s in methods:
-    if "training" in s.run.record:
+    training = s.run.record.get("training")
+    if training:
         i = significance.bootstrap(s.values("rouge1"))
-        costs[s.run.method] = (s.run.record["training"]["peak_memory_gb"], i.mean, i.low, i.high)
-plots.cost_and_quality(costs, "peak memory in training, GB", "ROUGE-1") if costs else "No trained method yet."
+        costs[s.run.method] = (training["peak_memory_gb"], i.mean, i.low, i.high)
+cost = "peak memory in training, GB"
+plots.cost_and_quality(costs, cost, "ROUGE-1") if costs else "No trained method yet."
 
 # %% [markdown]
 # ## Ask people
@@ -692,7 +751,8 @@ for sentence in comparison.findings(systems):
     print("-", sentence)
 print("\nprotocol:", metrics.PROTOCOL)
 page = report.write(run_dir, corpus.test)
-print(f"Scores, pairs, costs and all summaries on one page that opens without a network: {page.name} in {run_dir}")
+print(f"Scores, pairs, costs and all summaries on one page: {page.name} in {run_dir}")
+print("It opens without a network.")
 
 # %%
 from lab_utils import expected
@@ -713,7 +773,8 @@ place = next(i for i, row in enumerate(methods[0].rows) if row["id"] == story.id
 for s in sorted(methods, key=lambda s: -s.rows[place]["rouge1"]):
     answer = s.run.predictions[place]
     found = ", ".join(flag.kind for flag in analysis.flags(answer, story)) or "no flag"
-    print(f"{s.name}, {s.rows[place]['rouge1']:.1f} ROUGE-1, {found}\n    {answer.prediction or '(empty)'}\n")
+    print(f"{s.name}, {s.rows[place]['rouge1']:.1f} ROUGE-1, {found}")
+    print(f"    {answer.prediction or '(empty)'}\n")
 pd.DataFrame(comparison.ledger(finished)).set_index("method")
 
 # %% [markdown] tags=["solution"]
