@@ -144,10 +144,10 @@ def test_a_finding_names_system_speed_and_memory():
 
 
 def test_a_promise_of_equal_losses_is_shown_as_the_largest_difference_of_a_step():
-    lora = "causal-lora-lab"
-    results = {lora: [result(100, 1), result(100, 1, losses=[3.0, 2.0])],
-               f"{lora}-all_logits": [result(100, 2), result(100, 2, losses=[3.0, 2.5])],
-               f"{lora}-dropout": [result(100, 4), result(100, 4)]}  # fmt: skip
+    beside = [result(100, 1), result(100, 1, losses=[3.0, 2.0])]
+    all_logits = [result(100, 2, beside=beside[0]), result(100, 2, losses=[3.0, 2.5], beside=beside[1])]
+    dropout = [result(100, 4, beside=beside[0]), result(100, 4, beside={"failed": "Too little memory."})]
+    results = {"causal-lora-lab-all_logits": all_logits, "causal-lora-lab-dropout": dropout}
     all_logits, dropout = rows_of(bench_report.ablation_table(section(results)))
     assert all_logits["of the speed"] == "0.50 x" and all_logits["largest difference of a loss"] == "5.0e-01"
     assert dropout["of the speed"].startswith("0.25") and not dropout.get("largest difference of a loss")
@@ -166,10 +166,10 @@ def test_other_processes_are_named_only_where_they_took_much():
 
 
 def test_compilation_pays_where_the_saved_time_has_covered_it():
-    lora = "causal-lora-lab"
-    results = {lora: [result(100, 1, warmup_seconds=2)], f"{lora}-compile": [result(100, 0.5, warmup_seconds=32)]}
+    compiled = "causal-lora-lab-compile"
+    results = {compiled: [result(100, 0.5, warmup_seconds=32, beside=result(100, 1, warmup_seconds=2))]}
     assert "costs 30 s" in bench_report.pay_back(section(results))[0] and "6,000 tokens" in bench_report.pay_back(section(results))[0]
-    slower = {lora: [result(100, 1)], f"{lora}-compile": [result(100, 2)]}
+    slower = {compiled: [result(100, 2, beside=result(100, 1))]}
     assert "brings nothing" in bench_report.pay_back(section(slower))[0]
 
 
@@ -192,7 +192,8 @@ def test_tables_and_figures_are_written_beside_the_record(tmp_path):
     names = [case.name for case in bench.cases() if case.system != "products"]
     floor = [{"operations_per_second": 1e9, "elementwise_bytes_per_second": 1e9}]
     rates = {"products": 1e9, "elementwise": 1e9}
-    results = {"products-float32": floor} | {name: [result(100, 1, rates=rates), result(100, 2, rates=rates)] for name in names}
+    each = [result(100, seconds, rates=rates, beside=result(100, 1)) for seconds in (1, 2)]
+    results = {"products-float32": floor} | dict.fromkeys(names, each)
     bench_report.write(record(results, skipped=["No GPU was found."]), bench.cases(), tmp_path / "toy.md")
     text = (tmp_path / "toy.md").read_text(encoding="utf-8")
     titles = ("### Training", "### Generation", "### One thing at a time", "### Growth", "### The plan")
@@ -216,6 +217,19 @@ def test_cases_take_turns_and_a_failing_one_is_recorded_while_the_others_go_on()
     assert "".join(order) == "abcacac"
     assert results["b"] == [{"failed": "It broke."}] and len(results["a"]) == len(results["c"]) == 3
     assert saved[1] == {"a": 1, "b": 1}  # written after every case
+
+
+def test_what_is_compared_runs_right_after():
+    order = []
+
+    def execute(case, size):
+        order.append(case.name)
+        return result(100, len(order))
+
+    turned = [case for case in bench.cases() if case.name in ("causal-lora-lab-dropout", "causal-summaries-lab-unsorted")]
+    found = bench.run(turned, TINY, 1, execute, lambda so_far: None)
+    assert order == ["causal-summaries-lab-unsorted", "causal-summaries-lab", "causal-lora-lab-dropout", "causal-lora-lab"]
+    assert [found[case.name][0]["beside"]["seconds"] for case in turned] == [2, 4]
 
 
 def test_whatever_a_contender_raises_becomes_a_sentence_without_folders(monkeypatch):
@@ -291,10 +305,10 @@ def test_a_stopped_bench_goes_on_where_it_stood(machine, monkeypatch, tmp_path):
 
 
 def test_a_bench_of_chosen_cases_is_completed_by_the_others(machine, tmp_path):
-    bench.bench(quick=True, out=tmp_path, only="causal-lora-lab$")
+    bench.bench(quick=True, out=tmp_path, only="seq2seq-lora-lab$")
     path = bench.bench(quick=True, out=tmp_path)
     kept = json.loads(path.read_text(encoding="utf-8"))
-    assert kept["status"] == "finished" and machine.count("causal-lora-lab") == machine.count("causal-lora-student") == 2
+    assert kept["status"] == "finished" and machine.count("seq2seq-lora-lab") == machine.count("causal-lora-student") == 2
 
 
 def test_a_finished_bench_and_a_fresh_one_start_anew(machine, monkeypatch, tmp_path):
@@ -302,7 +316,7 @@ def test_a_finished_bench_and_a_fresh_one_start_anew(machine, monkeypatch, tmp_p
         if options:
             stopped_after(1, machine, monkeypatch, tmp_path)
         bench.bench(quick=True, out=tmp_path, rounds=1, **options)
-        assert machine.count("causal-lora-student") == machine.count("causal-lora-lab") == 1
+        assert machine.count("causal-lora-student") == machine.count("seq2seq-lora-lab") == 1
         machine.clear()
 
 

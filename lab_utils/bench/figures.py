@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from lab_utils import plots
-from lab_utils.bench.results import MODELS, TITLES, UNITS, Section, Spread, names, ratio
+from lab_utils.bench.results import MODELS, TITLES, UNITS, Section, Spread, names, speeds
 from lab_utils.plots import METHOD_NAMES
 
 STRONG, WEAK, DEFAULT = "#D55E00", plots.QUIET, "#CC79A7"
@@ -44,8 +44,9 @@ def ablation_figure(section: Section) -> plots.Picture | None:
     """What is left of the speed when one thing is turned."""
     rows = {}
     for case in section.turned:
-        if section.good(case.name) and section.good(case.against):
-            rows[names(case)] = ratio(section.rates(case.name), section.rates(case.against))
+        own, beside = section.beside(case)
+        if beside:
+            rows[names(case)] = speeds(own, beside)
     if not rows:
         return None
     with plots.axes(plots.NARROW + 1.6, 0.9 + 0.36 * len(rows)) as (figure, axis):

@@ -10,7 +10,7 @@ from typing import Any
 from lab_utils import architectures, pace
 from lab_utils.bench.cases import Case, Size, settings_of
 from lab_utils.bench.figures import FIGURES
-from lab_utils.bench.results import MODELS, TITLES, UNITS, Section, Spread, loss_difference, names, ratio, times
+from lab_utils.bench.results import MODELS, TITLES, UNITS, Section, Spread, loss_difference, names, peak, rate, ratio, speeds, times
 from lab_utils.devices import Device
 from lab_utils.needs import Needs
 from lab_utils.plots import METHOD_NAMES
@@ -179,11 +179,12 @@ def ablation_table(section: Section) -> str:
             rows.append(row | {"tokens/s": f"failed: {failure}"})
             continue
         row |= {"tokens/s": f"{Spread.of(section.rates(case.name)):.0f}"}
-        if section.good(case.against):
-            row["of the speed"] = times(ratio(section.rates(case.name), section.rates(case.against)))
-            row["of the memory"] = f"{section.peak(case.name) / section.peak(case.against):.2f} x"
+        own, beside = section.beside(case)
+        if beside:
+            row["of the speed"] = times(speeds(own, beside))
+            row["of the memory"] = f"{peak(own) / peak(beside):.2f} x"
             if case.same_losses:
-                row["largest difference of a loss"] = f"{loss_difference(section.good(case.name), section.good(case.against)):.1e}"
+                row["largest difference of a loss"] = f"{loss_difference(own, beside):.1e}"
         rows.append(row)
     return _table(rows)
 
@@ -212,9 +213,9 @@ def plan_table(section: Section) -> str:
             rows.append(row | {"peak GB": f"failed: {failure}"})
             continue
         gigabytes, seconds = predicted(section, case)
-        peak, step = _peak_and_step(section, case)
-        row |= {"planned GB": f"{gigabytes:.2f}", "peak GB": f"{peak:.2f}"}
-        row["memory off by"] = f"{gigabytes / peak - 1:+.0%}"
+        reached, step = _peak_and_step(section, case)
+        row |= {"planned GB": f"{gigabytes:.2f}", "peak GB": f"{reached:.2f}"}
+        row["memory off by"] = f"{gigabytes / reached - 1:+.0%}"
         row |= {"planned s a step": f"{seconds:.2f}", "s a step": f"{step:.2f}", "time off by": f"{seconds / step - 1:+.0%}"}
         rows.append(row)
     return _table(rows)
@@ -240,12 +241,12 @@ def predicted(section: Section, case: Case) -> tuple[float, float]:
 def pay_back(section: Section) -> list[str]:
     """When torch.compile has earned what it cost, where it was measured."""
     case = next((case for case in section.of("ablation") if case.changes.get("compile") and section.good(case.name)), None)
-    if case is None or not section.good(case.against):
+    compiled, plain = section.beside(case) if case else ([], [])
+    if not plain:
         return []
-    extra = statistics.median(r["warmup_seconds"] for r in section.good(case.name)) - statistics.median(
-        r["warmup_seconds"] for r in section.good(case.against)
-    )
-    slow, fast = statistics.median(section.rates(case.against)), statistics.median(section.rates(case.name))
+    long, short = (statistics.median(result["warmup_seconds"] for result in results) for results in (compiled, plain))
+    fast, slow = (statistics.median(map(rate, results)) for results in (compiled, plain))
+    extra = long - short
     if fast <= slow:
         return [f"torch.compile costs {extra:.0f} s before the first step and brings nothing here."]
     tokens = extra / (1 / slow - 1 / fast)

@@ -37,9 +37,19 @@ def rate(result: dict[str, Any]) -> float:
     return result["tokens"] / result["seconds"]
 
 
+def peak(results: Sequence[dict]) -> float:
+    """The most of all rounds, in GB: a machine must have it."""
+    return max(result["peak_gb"] for result in results)
+
+
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     """Ours over theirs, round by round, since a round's cases ran side by side; a round that only one of them has is left out."""
     return Spread.of([a / b for a, b in zip(ours, theirs, strict=False)])
+
+
+def speeds(ours: Sequence[dict], theirs: Sequence[dict]) -> Spread:
+    """The ratio of their real tokens a second."""
+    return ratio([rate(result) for result in ours], [rate(result) for result in theirs])
 
 
 def times(spread: Spread) -> str:
@@ -75,6 +85,11 @@ class Section:
         """The rounds in which a case did what it should."""
         return [result for result in self.results.get(name, []) if "failed" not in result]
 
+    def beside(self, case: Case) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Round by round, a turned case's results and those of the case that it differs from, which ran right after it."""
+        pairs = [(result, result["beside"]) for result in self.good(case.name) if "failed" not in result["beside"]]
+        return [own for own, _ in pairs], [other for _, other in pairs]
+
     def failure(self, name: str) -> str | None:
         return next((result["failed"] for result in self.results[name] if "failed" in result), None)
 
@@ -82,8 +97,7 @@ class Section:
         return [rate(result) for result in self.good(name)]
 
     def peak(self, name: str) -> float:
-        """The most of all rounds, in GB: a machine must have it."""
-        return max(result["peak_gb"] for result in self.good(name))
+        return peak(self.good(name))
 
     def product_rate(self, precision: str) -> float | None:
         """Operations a second of matrix products alone, the median over rounds."""

@@ -55,6 +55,7 @@ def run(
     measured: Mapping[str, list[dict]] = MappingProxyType({}),
 ) -> dict[str, list[dict]]:
     """The results of each case by its name, one for each round. A case that failed is recorded with its reason and not tried again.
+    The result of a case that is compared with another one holds that one's, measured right after it, as `beside`.
 
     Args:
         save: takes all results so far, after every case.
@@ -62,6 +63,7 @@ def run(
         measured: results of a bench that was stopped: they are kept and need no second run.
     """
     results: dict[str, list[dict]] = {name: list(found) for name, found in measured.items()}
+    named = {case.name: case for case in cases()}
     for number in range(1, rounds + 1):
         for position, case in enumerate(chosen, 1):
             earlier = results.setdefault(case.name, [])
@@ -69,6 +71,8 @@ def run(
                 continue
             smaller = replace(size, examples=min(size.examples, GROWTH_EXAMPLES)) if case.section in ("growth", "plan") else size
             result = execute(case, smaller)
+            if case.against and "failed" not in result:  # a machine's speed drifts: what is compared runs side by side
+                result["beside"] = execute(named[case.against], smaller)
             earlier.append(result)
             save(results)
             say(f"round {number}/{rounds}, {position}/{len(chosen)} {case.name}: {in_words(result)}")
