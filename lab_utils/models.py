@@ -144,7 +144,7 @@ def quantization_config(quantization: str, precision: environment.Precision):
 
 def _refuse_4bit_rows_that_end_within_a_block(model) -> None:
     """NF4 has one scale for every 64 weights in memory order. Where a row of weights ends within such a block, bitsandbytes' CPU kernel
-    can take a neighbour's scale, silently: errors of 75% and more (`tests/test_models.py`)."""
+    can take a neighbour's scale, silently: errors of 60% to 98% on rows of unlike size (`tests/test_models.py`)."""
     import bitsandbytes as bnb
 
     for name, module in model.named_modules():

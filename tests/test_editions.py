@@ -250,7 +250,7 @@ def test_markers_stand_in_no_edition(source):
 def test_what_students_get_is_python(source):
     for cell in editions.make(source, "student").cells:
         if cell.cell_type == "code":
-            compile(cell.source, cell.id, "exec")
+            assert compile(cell.source, cell.id, "exec")
 
 
 @EACH

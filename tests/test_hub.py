@@ -193,12 +193,14 @@ def gone(there, work):
     return run(work, "gone", GONE, LOADED | {name: parameters for name, (parameters, _) in UNREACHABLE.items()})
 
 
-def one_sentence(done, expected) -> None:
+def one_sentence(done) -> str:
+    """The one sentence that a refused run ends in."""
     assert done["code"] == 1, done["code"]
     errors = [line for line in done["err"].splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and expected in errors[0] and errors[0].endswith("."), done["err"]
+    assert len(errors) == 1 and errors[0].endswith("."), done["err"]
     assert "Traceback" not in done["err"]
     assert "/home/" not in errors[0] and "hf_" not in errors[0]
+    return errors[0]
 
 
 @pytest.mark.parametrize("name", [*LOADED, *(f"{name}, with a token" for name in WITH_TOKEN)])
@@ -239,7 +241,7 @@ def test_each_file_is_downloaded_once(there):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_hub_refuses_is_one_sentence(there, name):
-    one_sentence(there[0][name], REFUSED[name][1])
+    assert REFUSED[name][1] in one_sentence(there[0][name])
 
 
 @pytest.mark.parametrize("name", LOADED)
@@ -251,7 +253,7 @@ def test_what_was_loaded_before_loads_when_the_hub_is_gone(gone, work, name):
 
 @pytest.mark.parametrize("name", UNREACHABLE)
 def test_a_hub_that_cannot_be_reached_is_one_sentence(gone, name):
-    one_sentence(gone[name], UNREACHABLE[name][1])
+    assert UNREACHABLE[name][1] in one_sentence(gone[name])
 
 
 def test_hf_hub_offline_loads_what_was_loaded_before_and_says_what_was_not(there, work):
@@ -259,7 +261,7 @@ def test_hf_hub_offline_loads_what_was_loaded_before_and_says_what_was_not(there
     done = run(work, "off", GONE, cases, HF_HUB_OFFLINE="1")
     assert done["model and data"]["code"] == 0, done["model and data"]
     for name, (_, sentence) in UNREACHABLE.items():
-        one_sentence(done[name], sentence)
+        assert sentence in one_sentence(done[name])
 
 
 def test_the_command_line_says_no_more_than_that(there, work):
