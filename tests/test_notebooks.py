@@ -14,6 +14,7 @@ from lab_utils.check.exercise import NOT_ATTEMPTED, PASSED
 
 SOURCES = [runner.source(notebook) for notebook in runner.NOTEBOOKS]
 DATA = ("data", "data_dir", "document_column", "summary_column", "test_from", "test_examples")  # what decides the test set
+WIDTH = 96  # characters that a window of 1366 pixels shows
 EACH = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
 
@@ -51,6 +52,12 @@ def test_each_notebook_has_short_code_and_no_more_cells_than_an_evening_takes(so
     code = sorted(len(cell.source.splitlines()) for cell in cells(source)[1:] if "parameters" not in cell.metadata.get("tags", []))
     assert 20 <= len(everything) <= 85
     assert code[len(code) // 2] <= 8 and code[-1] <= 20
+
+
+@EACH
+def test_code_lines_are_shown_whole_in_jupyterlab_on_a_laptop(source):
+    code = [line for cell in cells(source)[1:] for line in cell.source.splitlines()]
+    assert [line for line in code if len(line) > WIDTH] == []
 
 
 def parameters_and_what_follows(source):
