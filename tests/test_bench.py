@@ -311,13 +311,22 @@ def test_a_bench_of_chosen_cases_is_completed_by_the_others(machine, tmp_path):
     assert kept["status"] == "finished" and machine.count("seq2seq-lora-lab") == machine.count("causal-lora-student") == 2
 
 
-def test_a_finished_bench_and_a_fresh_one_start_anew(machine, monkeypatch, tmp_path):
-    for options in ({}, {}, {"fresh": True}):
-        if options:
-            stopped_after(1, machine, monkeypatch, tmp_path)
-        bench.bench(quick=True, out=tmp_path, rounds=1, **options)
-        assert machine.count("causal-lora-student") == machine.count("seq2seq-lora-lab") == 1
-        machine.clear()
+@pytest.mark.parametrize("only", ["", "seq2seq-lora-lab$"])
+def test_a_finished_bench_is_kept_unless_it_is_to_start_anew(machine, tmp_path, only):
+    path = bench.bench(quick=True, out=tmp_path, rounds=1)
+    kept = path.read_bytes()
+    machine.clear()
+    with pytest.raises(LabError, match="is finished.*--fresh"):
+        bench.bench(quick=True, out=tmp_path, rounds=1, only=only)
+    assert machine == [] and path.read_bytes() == kept
+    bench.bench(quick=True, out=tmp_path, rounds=1, fresh=True)
+    assert machine.count("causal-lora-student") == machine.count("seq2seq-lora-lab") == 1
+
+
+def test_a_fresh_bench_leaves_nothing_of_the_one_that_was_stopped(machine, monkeypatch, tmp_path):
+    stopped_after(1, machine, monkeypatch, tmp_path)
+    bench.bench(quick=True, out=tmp_path, rounds=1, fresh=True)
+    assert machine.count("causal-lora-student") == 1
 
 
 def test_a_stopped_bench_of_another_size_is_kept_and_named(machine, monkeypatch, tmp_path):

@@ -151,7 +151,8 @@ def bench(
     once: str = "",
     fresh: bool = False,
 ) -> Path:
-    """Runs the bench and writes its record, tables and figures; returns the record's path. One that was stopped goes on where it stood.
+    """Runs the bench and writes its record, tables and figures; returns the record's path. One that was stopped goes on where it stood;
+    hours of measurement are replaced only where `fresh` says so.
 
     Args:
         out: by default lab_utils/recorded/bench, and runs/bench for the quick bench, which is no evidence.
@@ -185,7 +186,9 @@ def bench(
         "schema": SCHEMA, "status": "partial", "date": datetime.now(UTC).date().isoformat(), "commit": runs._commit(), "quick": quick,
         "rounds": rounds, "skipped": skipped, "course": taken, "sections": {},
     }  # fmt: skip
-    stopped = {} if fresh else _unfinished(path)
+    stopped = {} if fresh else _begun(path)
+    if stopped.get("status") == "finished":
+        raise LabError(f"'{path.name}' is finished. To measure everything anew give --fresh; nothing was changed.")
     if stopped and record["commit"] not in stopped["commit"]:
         record["commit"] = f"{stopped['commit']}, {record['commit']}"
 
@@ -223,10 +226,9 @@ def bench(
     return path
 
 
-def _unfinished(path: Path) -> dict[str, Any]:
-    """The record of a bench that lacks cases, or nothing."""
-    found = _read(path) if path.exists() else {}
-    return found if found.get("status") == "partial" else {}
+def _begun(path: Path) -> dict[str, Any]:
+    """The record that an earlier bench left, or nothing."""
+    return _read(path) if path.exists() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
