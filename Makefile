@@ -29,7 +29,7 @@ test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -m "not course"
 
 bench: $(VENV)/.installed
-	@$(BIN)/python -m lab_utils.bench $(if $(QUICK),--quick) $(if $(COURSE),--course $(COURSE)) $(if $(OUT),--out $(OUT))
+	@$(BIN)/python -m lab_utils.bench $(if $(QUICK),--quick) $(if $(COURSE),--course $(COURSE)) $(if $(OUT),--out $(OUT)) $(if $(FRESH),--fresh)
 
 install: $(VENV)/.installed
 

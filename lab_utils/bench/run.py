@@ -186,9 +186,9 @@ def bench(
         "schema": SCHEMA, "status": "partial", "date": datetime.now(UTC).date().isoformat(), "commit": runs._commit(), "quick": quick,
         "rounds": rounds, "skipped": skipped, "course": taken, "sections": {},
     }  # fmt: skip
-    stopped = {} if fresh else _begun(path)
+    stopped = {} if fresh or not path.exists() else _read(path)
     if stopped.get("status") == "finished":
-        raise LabError(f"'{path.name}' is finished. To measure everything anew give --fresh; nothing was changed.")
+        raise LabError(f"'{path.name}' is finished. To measure everything anew give --fresh (make bench FRESH=1); nothing was changed.")
     if stopped and record["commit"] not in stopped["commit"]:
         record["commit"] = f"{stopped['commit']}, {record['commit']}"
 
@@ -224,11 +224,6 @@ def bench(
     write()
     report.write(record, cases(), path.with_suffix(".md"))
     return path
-
-
-def _begun(path: Path) -> dict[str, Any]:
-    """The record that an earlier bench left, or nothing."""
-    return _read(path) if path.exists() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
