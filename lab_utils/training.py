@@ -174,7 +174,8 @@ def train(
             torch.manual_seed(base.settings.seed + processes.index())
         with processes.meeting(), _compiled(model, plan.compile, say):
             trainer.train()
-    trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    inner = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    inner.__dict__.pop("_is_accelerate_prepared", None)  # else accelerate leaves autocast out when this model is trained again
     trainer.optimizer = trainer.lr_scheduler = None
     model.zero_grad(set_to_none=True)
     model.eval()

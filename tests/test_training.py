@@ -336,6 +336,16 @@ def test_bfloat16_products_end_with_training(monkeypatch, recipe):
 # --- validation
 
 
+def test_a_model_that_is_trained_again_is_trained_in_the_same_precision(monkeypatch, recipe):
+    use_precision(monkeypatch, "bfloat16")
+    base = load(recipe)
+    seen = []
+    base.model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    for _ in range(2):
+        train(base.model, base, max_steps=1)
+    assert set(seen) == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_the_validation_loss_is_the_mean_over_all_answer_tokens(recipe, batch_size):
     base = load(recipe, "zero_shot")

@@ -184,11 +184,12 @@ def bench(
     path = runs.make_folder(out or (QUICK_OUT if quick else RECORDED)) / f"{file_name(here[devices[-1]]['hardware'])}.json"
     record: dict[str, Any] = {
         "schema": SCHEMA, "status": "partial", "date": datetime.now(UTC).date().isoformat(), "commit": runs._commit(), "quick": quick,
-        "rounds": rounds, "skipped": skipped, "course": taken, "sections": {},
+        "rounds": rounds, "skipped": skipped, "course": None, "sections": {},
     }  # fmt: skip
     stopped = {} if fresh or not path.exists() else _read(path)
     if stopped.get("status") == "finished":
         raise LabError(f"'{path.name}' is finished. To measure everything anew give --fresh (make bench FRESH=1); nothing was changed.")
+    record["course"] = taken or stopped.get("course")
     if stopped and record["commit"] not in stopped["commit"]:
         record["commit"] = f"{stopped['commit']}, {record['commit']}"
 
