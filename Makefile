@@ -1,7 +1,7 @@
 # make run-all   installs if needed, runs the five notebooks offline, writes runs/<recipe>/report.html
 # make test      installs if needed, runs the tests
 # make bench     measures the lab against other scripts on this machine, in hours; make bench QUICK=1 in minutes
-# make editions  writes student, solution and instructor notebooks into editions/
+# make editions  writes student, solution and instructor notebooks into editions/ (ASSIGNMENT=, STUDENTS=file, GITHUB=owner/repo/branch/folder)
 # The Python that makes the environment: the first of these that runs and is new enough, unless given.
 PYTHON ?=
 CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
@@ -12,6 +12,7 @@ PIP_ARGS ?=
 
 RECIPE ?=
 ASSIGNMENT ?=
+STUDENT ?=
 P ?=
 OUT ?=
 
@@ -22,7 +23,7 @@ help:
 	@sed -n 's/^# //p' Makefile | head -4
 
 run-all: $(VENV)/.installed
-	@$(BIN)/python -m lab_utils run $(if $(RECIPE),--recipe $(RECIPE)) $(if $(ASSIGNMENT),--assignment $(ASSIGNMENT)) \
+	@$(BIN)/python -m lab_utils run $(if $(RECIPE),--recipe $(RECIPE)) $(if $(ASSIGNMENT),--assignment $(ASSIGNMENT)) $(if $(STUDENT),--student $(STUDENT)) \
 		$(if $(OUT),--out $(OUT)) $(foreach p,$(P),-p $(p)) $(if $(FRESH),--fresh)
 
 test: $(VENV)/.installed
@@ -48,7 +49,8 @@ notebooks: $(VENV)/.installed
 	@$(BIN)/python -m lab_utils.notebooks
 
 editions: $(VENV)/.installed
-	@$(BIN)/python -m lab_utils assignment $(ASSIGNMENT) --out $(or $(OUT),editions) --edition all $(if $(FORCE),--force)
+	@$(BIN)/python -m lab_utils assignment $(ASSIGNMENT) --out $(or $(OUT),editions) \
+		$(if $(STUDENTS),--students $(STUDENTS)) $(if $(GITHUB),--github $(GITHUB)) $(if $(FORCE),--force)
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check lab_utils tests

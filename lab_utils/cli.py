@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_utils import __version__, config, editions, processes
+from lab_utils import __version__, config, course, editions, processes
 from lab_utils.errors import DONE, FAILED, INTERRUPTED, STOPPED, WRONG_USE, LabError  # noqa: F401 - all exit codes
 
 
@@ -54,16 +54,29 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", metavar="01,03", default="", help="notebooks by number")
     made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one parameter")
     made.add_argument("--out", metavar="DIR", help="the run directory (runs/<recipe>)")
+    made.add_argument("--student", metavar="ID", help="with --assignment: the values that it gives this student")
     made.add_argument("--fresh", action="store_true", help="run again what is already finished")
 
-    made = command("assignment", assignment, "write the notebooks of an assignment, with its parameters in them")
+    made = command("assignment", assignment, "write what a class gets: notebooks with an assignment's values, a brief, the instructor's key")
     made.add_argument("assignment", metavar="A", nargs="?", help="an assignment's name or YAML file (default: the default parameters)")
-    made.add_argument("--out", metavar="DIR", required=True, help="where they go")
-    made.add_argument(
-        "--edition", choices=[*editions.EDITIONS, "all"], default="student",
-        help="with gaps to fill (student, the default), solved, with notes for instructors, or all three in a folder each",
-    )  # fmt: skip
-    made.add_argument("--force", action="store_true", help="replace notebooks that were changed, too")
+    made.add_argument("--out", metavar="DIR", help="where they go: student, solution and instructor")
+    made.add_argument("--students", metavar="FILE", help="ids, one a line or the first column of a CSV: a folder for each")
+    made.add_argument("--github", metavar="OWNER/REPO/BRANCH/FOLDER", help="where DIR will stand, for links that open the notebooks")
+    made.add_argument("--force", action="store_true", help="replace files that were changed, too")
+    made.add_argument("--schema", action="store_true", help="print the JSON Schema of assignment files instead")
+
+    made = command("pack", pack, "make the zip that a student hands in")
+    made.add_argument("dir", metavar="DIR", help="a run directory such as runs/first-week")
+    made.add_argument("--student", metavar="ID", help="whose it is (default: as the records say)")
+    made.add_argument("--assignment", metavar="A", help="its name (default: as the records say)")
+    made.add_argument("--notebooks", metavar="DIR", help="where the executed notebooks lie (default: there, here, or in notebooks/)")
+    made.add_argument("--out", metavar="PATH", help="the zip, or a folder for it (default: beside DIR)")
+
+    made = command("check", check_submissions, "verify what students handed in, and write the class's table and pages")
+    made.add_argument("paths", metavar="PATH", nargs="+", help="zips, folders, or a folder of them")
+    made.add_argument("--assignment", metavar="A", required=True, help="an assignment's name or YAML file")
+    made.add_argument("--students", metavar="FILE", help="ids of the class, to name who is missing")
+    made.add_argument("--out", metavar="DIR", default="marks", help="where table and pages go (marks)")
 
     made = command("train", train, "train and score one method without a notebook")
     made.add_argument("--recipe", metavar="R", required=True)
@@ -166,16 +179,37 @@ def run(arguments) -> None:
 
     only = [word for word in arguments.only.replace(" ", "").split(",") if word]
     parameters = runner.parse_assignments(arguments.parameters)
-    folder = runner.run(arguments.recipe, arguments.assignment, only, parameters, arguments.out, arguments.fresh)
-    if runner.choose(only)[-1].method is None:
+    folder = runner.run(arguments.recipe, arguments.assignment, only, parameters, arguments.out, arguments.fresh, arguments.student)
+    if course.choose(only)[-1].method is None:
         print_report(folder, parameters.get("data_dir"))
 
 
 def assignment(arguments) -> None:
-    from lab_utils import notebooks
+    from lab_utils import assignments, handout
 
-    for path in notebooks.hand_out(arguments.assignment, arguments.out, arguments.edition, arguments.force):
+    if arguments.schema:
+        print(json.dumps(assignments.schema(), indent=2))
+        return
+    if not arguments.out:
+        raise LabError("Say where the folders go with --out DIR.")
+    students = handout.roster(arguments.students) if arguments.students else []
+    for path in handout.write(arguments.assignment, arguments.out, students, arguments.github, arguments.force):
         print(path)
+
+
+def pack(arguments) -> None:
+    from lab_utils.submissions import packing
+
+    print(packing.pack(arguments.dir, arguments.student, arguments.assignment, arguments.notebooks, arguments.out))
+
+
+def check_submissions(arguments) -> None:
+    from lab_utils import assignments, handout
+    from lab_utils.submissions import gradebook, reading
+
+    given = assignments.load(arguments.assignment)
+    students = handout.roster(arguments.students) if arguments.students else None
+    print(gradebook.mark(reading.read_all(arguments.paths), given, arguments.out, students))
 
 
 def train(arguments) -> None:

@@ -1,18 +1,18 @@
-"""Recipes, assignments and the resolved settings of one method. Nothing here imports torch."""
+"""Recipes and the resolved settings of one method. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import difflib
 import math
 import re
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from lab_utils import contamination
+from lab_utils import contamination, yamls
 from lab_utils.errors import LabError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -36,15 +36,18 @@ def _a_hub_name(value: Any) -> Any:
 
 
 Flag = Annotated[bool, Strict()]
-Seed = Annotated[int, BeforeValidator(_not_a_flag), Field(ge=0)]
-Count = Annotated[int, BeforeValidator(_not_a_flag), Field(ge=1)]
-Number = Annotated[float, BeforeValidator(_not_a_flag), Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, BeforeValidator(_not_a_flag), Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(_not_a_flag), Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0), BeforeValidator(_not_a_flag)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_not_a_flag)]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_not_a_flag)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_a_flag)]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_not_a_flag)]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class Model(Section):
@@ -205,14 +208,6 @@ class Settings(Section):
         return getattr(self.training, "quantization", "none")
 
 
-class Assignment(Section):
-    """An instructor's choice of parameters: `common` for all notebooks, then per notebook."""
-
-    title: str
-    common: dict[str, Any] = {}
-    notebooks: dict[str, dict[str, Any]] = {}
-
-
 # A notebook parameter and the place in the recipe that it replaces. Training fields go to the method at hand.
 _RENAMED = {
     "model": ("model", "source"),
@@ -222,13 +217,13 @@ _RENAMED = {
     "data": ("data", "source"),
     "data_dir": ("data", "source"),
 }
-_SECTIONS = {"data": Data, "lengths": Lengths, "generation": Generation, "publishing": Publishing}
+SECTIONS = {"data": Data, "lengths": Lengths, "generation": Generation, "publishing": Publishing}
 
 
 @cache
 def recipe_parameters() -> dict[str, tuple[str, str]]:
     """Parameter name -> (section, field). The section is `method` for fields of the method's own section."""
-    places = {f: (section, f) for section, model in _SECTIONS.items() for f in model.model_fields if f != "source"}
+    places = {f: (section, f) for section, model in SECTIONS.items() for f in model.model_fields if f != "source"}
     places |= {field: ("method", field) for field in Adapter.model_fields}
     return places | _RENAMED
 
@@ -257,7 +252,8 @@ def load_recipe(name: str) -> Recipe:
         if is_file:
             raise LabError(f"No recipe file '{name}': check the path, or use one of {', '.join(recipe_names())}.")
         raise LabError(f"Unknown recipe '{name}'{did_you_mean(name, recipe_names())}; known recipes: {', '.join(recipe_names())}.")
-    return _build(Recipe, {"name": path.stem, **read_yaml(path)}, f"recipe {path.name}")
+    document = yamls.read(path)
+    return build(Recipe, {"name": path.stem, **document.values}, f"recipe {path.name}", document.line)
 
 
 def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Settings:
@@ -289,7 +285,7 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
             values["prompt"] = choice["prompt"] or values["prompt"]
         if name == "batch_size" and parameters.get("micro_batch") is None and isinstance(value, int):
             target["micro_batch"] = math.gcd(value, target["micro_batch"])
-    return _build(Settings, {"recipe": values, "method": method, "seed": seed}, f"parameters of {method}")
+    return build(Settings, {"recipe": values, "method": method, "seed": seed}, f"parameters of {method}")
 
 
 def why_not(recipe: Recipe, method: str) -> str:
@@ -303,34 +299,9 @@ def why_not(recipe: Recipe, method: str) -> str:
     return f"Recipe '{recipe.name}' offers no {method}{': ' if reason else ''}{reason}; choose one of {', '.join(recipe.methods)}."
 
 
-def load_assignment(path: str | Path) -> Assignment:
-    """The assignment in that YAML file, or of that name under notebooks/assignments."""
-    path = Path(path)
-    if not path.suffix:
-        path = Path("notebooks/assignments") / f"{path}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in Path("notebooks/assignments").glob("*.yaml"))
-        raise LabError(f"No assignment '{path}'; give a YAML file or one of: {', '.join(known) or 'none here'}.")
-    return _build(Assignment, read_yaml(path), f"assignment {path.name}")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise LabError(
-            f"{path.name}{place} is not valid YAML ({getattr(error, 'problem', None) or error}): mend it and run again."
-        ) from error
-    if not isinstance(values, dict):
-        raise LabError(f"{path.name} must hold 'name: value' lines; found {type(values).__name__}.")
-    return values
-
-
 def changed(section: Section, **changes: Any) -> Section:
     """The section with some values replaced, checked like any other."""
-    return _build(type(section), section.model_dump() | changes, type(section).__name__.lower())
+    return build(type(section), section.model_dump() | changes, type(section).__name__.lower())
 
 
 def recorded(values: dict) -> Settings:
@@ -339,7 +310,7 @@ def recorded(values: dict) -> Settings:
     Raises:
         LabError: another version of the lab wrote them, and this one does not know them.
     """
-    return _build(Settings, values, "the run's record, of another version")
+    return build(Settings, values, "the run's record, of another version")
 
 
 def did_you_mean(word: str, known) -> str:
@@ -353,12 +324,38 @@ def unknown_parameter(name: str, known, where: str) -> str:
     return f"unknown parameter '{name}' for {where}{did_you_mean(name, known)} (known: {', '.join(sorted(known))})"
 
 
-def _build(model: type[Section], values: dict, what: str):
+class Mistakes(LabError):
+    """Values that do not fit: `problems` holds the place of each, as a path of names, and what to say about it."""
+
+    def __init__(self, what: str, problems: list[tuple[tuple[str | int, ...], str]], line: Callable[..., int | None] | None = None):
+        said = [f"line {line(*path)}: {words}" if line else words for path, words in problems]
+        super().__init__(f"{what[0].upper()}{what[1:]}: {'; '.join(said)}.")
+        self.problems = problems
+
+
+def build(model: type[AnySection], values: dict, what: str, line: Callable[..., int | None] | None = None) -> AnySection:
+    """The values as a section.
+
+    Args:
+        what: what to call them where they do not fit.
+        line: gives the line of a path of names, where they stand in a file.
+
+    Raises:
+        Mistakes: all that does not fit, at once.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(model, problem) for problem in error.errors())
-        raise LabError(f"{what[0].upper()}{what[1:]}: {problems}.") from error
+        raise Mistakes(what, [(problem["loc"], _explain(model, problem)) for problem in error.errors()], line) from error
+
+
+MEANT_AS_FLAGS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+def flag_meant(given: Any) -> str:
+    """ " (write true)" for a word that other versions of YAML read as a flag, else nothing."""
+    meant = MEANT_AS_FLAGS.get(str(given).lower())
+    return f" (write {meant})" if meant else ""
 
 
 def _explain(model: type[Section], problem: dict) -> str:
@@ -373,13 +370,20 @@ def _explain(model: type[Section], problem: dict) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if isinstance(given, str | int | float | bool) and path[-1:] != ["publish_to"]:  # which may be a token, pasted by mistake
-        message += f", got {given!r}"
+        message += f", got {given!r}" + (flag_meant(given) if problem["type"].startswith("bool") else "")
     return f"{where}: {message}"
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Names that a section has, at a path of names and positions within a model."""
     for part in path:
-        annotation = model.model_fields[part].annotation
-        choices = [annotation, *get_args(annotation)]
-        model = next(choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel))
+        found = model.model_fields[part].annotation if part in model.model_fields else model
+        model = next((inner for inner in _inside(found) if isinstance(inner, type) and issubclass(inner, BaseModel)), model)
     return list(model.model_fields)
+
+
+def _inside(annotation: Any) -> Iterator[Any]:
+    """A type, and the types that it is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _inside(part)

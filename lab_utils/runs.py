@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lab_utils import environment, processes
 from lab_utils.config import METHODS, Settings, changed, recorded
 from lab_utils.errors import LabError, without_folders
+from lab_utils.files import make_folder, write_json, write_text
 from lab_utils.generation import Prediction
 
 SCHEMA = 1
@@ -32,7 +32,7 @@ class Run:
         """Puts blocks (`data`, `model`, `training`, ...) into the record and writes it."""
         self.record |= blocks
         if processes.is_main():
-            _write_json(self.folder / "run.json", self.record)
+            write_json(self.folder / "run.json", self.record)
 
     def save_predictions(self, predictions: Sequence[Prediction]) -> None:
         lines = [json.dumps(asdict(p), ensure_ascii=False) for p in predictions]
@@ -64,8 +64,12 @@ class Run:
         return make_folder(self.folder / "figures")
 
 
-def start(run_dir: str | Path, settings: Settings) -> Run:
-    """A new record for this method, replacing an older one, with what is known before any work."""
+def start(run_dir: str | Path, settings: Settings, assignment: str | None = None, student: str | None = None) -> Run:
+    """A new record for this method, replacing an older one, with what is known before any work.
+
+    Args:
+        assignment, student: whose work this is, kept as given.
+    """
     folder = Path(run_dir) / settings.method
     if processes.is_main():
         make_folder(folder)
@@ -74,7 +78,7 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
     recipe = settings.recipe
     precision = environment.precision(recipe.model.family, recipe.model.precision)
     machine = environment.machine()
-    run = Run(folder, {})
+    run, now = Run(folder, {}), datetime.now(UTC)
     config = settings.model_dump()
     config["recipe"]["notes"] = recipe.all_notes
     for section in ("model", "data"):  # a folder's name is enough; its place on this machine is nobody's business
@@ -85,9 +89,11 @@ def start(run_dir: str | Path, settings: Settings) -> Run:
         status="stopped",
         method=settings.method,
         recipe=recipe.name,
-        assignment=os.environ.get("LAB_ASSIGNMENT"),
+        assignment=assignment,
+        student=student,
         seed=settings.seed,
-        date=date.today().isoformat(),
+        date=now.date().isoformat(),
+        started=now.isoformat(timespec="seconds"),
         config=config,
         environment={
             "python": platform.python_version(),
@@ -184,29 +190,6 @@ def unlike(finished: Sequence[Finished]) -> list[str]:
         if others:
             reasons.append(f"{', '.join(others)} used another {name} than {finished[0].method}")
     return reasons
-
-
-def make_folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LabError(f"Cannot write to '{path}' ({error.strerror}): choose another folder with --out (run_dir in a notebook).") from error
-    return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file as a whole or not at all: a full disk leaves the old one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise LabError(f"Cannot write '{path}' ({error.strerror}): free some space or choose another folder with --out.") from error
-
-
-def _write_json(path: Path, value: dict) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _commit() -> str | None:

@@ -65,8 +65,11 @@ document_column = None  # of your documents; None: document, dialogue, article o
 summary_column = None  # of your summaries; None: references, summary1, summary or highlights
 test_from = None  # "validation" where the data has no test split
 test_examples = None  # how many test documents
+data_seed = None  # which documents are drawn, where fewer are used than there are
 prompt_examples = 4  # validation documents on which prompts are tried
 shots_tried = [0, 1, 3]  # worked examples in the prompts that are tried
+assignment = None  # its name, if this is one: kept in the record
+student = None  # your id, if you hand this in: kept in the record
 
 # %%
 from lab_utils import baselines, check, config, metrics, models, plots, runs
@@ -75,10 +78,11 @@ from lab_utils import data as corpora  # `data` is a parameter
 settings = config.resolve(
     recipe, "zero_shot", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir,
     document_column=document_column, summary_column=summary_column,
-    test_from=test_from, test_examples=test_examples,
+    test_from=test_from, test_examples=test_examples, data_seed=data_seed,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
-run = runs.start(run_dir, settings)  # from here on this run is recorded
+run = runs.start(run_dir, settings, assignment, student)  # from here on this run is recorded
+check.note_in(run_dir)  # what the exercises say is kept beside the records
 print(settings.recipe.title)
 
 # %%

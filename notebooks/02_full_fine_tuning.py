@@ -55,6 +55,7 @@ test_from = None  # "validation" where the data has no test split
 train_examples = None  # how many training documents
 validation_examples = None  # how many validation documents
 test_examples = None  # how many test documents
+data_seed = None  # which documents are drawn, where fewer are used than there are
 learning_rate = None  # how far one step moves the weights
 epochs = None  # how often each training document is seen
 batch_size = None  # examples for one change of the weights
@@ -63,6 +64,8 @@ publish_to = None  # "owner/name": upload the result to the hub
 hand_steps = 3  # steps of the loop that we write by hand
 check_examples = 4  # short documents for the small checks, at least 2
 short_limit = 40  # a document limit, in tokens, small enough to see what is cut
+assignment = None  # its name, if this is one: kept in the record
+student = None  # your id, if you hand this in: kept in the record
 
 # %%
 from lab_utils import check, comparison, config, generation, memory, methods
@@ -72,12 +75,13 @@ from lab_utils import data as corpora  # `data` is a parameter
 settings = config.resolve(
     recipe, "full", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir,
     document_column=document_column, summary_column=summary_column, test_from=test_from,
-    train_examples=train_examples, validation_examples=validation_examples,
+    train_examples=train_examples, validation_examples=validation_examples, data_seed=data_seed,
     test_examples=test_examples, learning_rate=learning_rate, epochs=epochs,
     batch_size=batch_size, micro_batch=micro_batch, publish_to=publish_to,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
-run = runs.start(run_dir, settings)  # from here on this run is recorded
+run = runs.start(run_dir, settings, assignment, student)  # from here on this run is recorded
+check.note_in(run_dir)  # what the exercises say is kept beside the records
 mark = None  # notebook 1's record: the score to beat
 if runs.status_of(run_dir, "zero_shot") == "finished":
     mark = runs.read(run_dir, "zero_shot")

@@ -55,6 +55,7 @@ test_from = None  # "validation" where the data has no test split
 train_examples = None  # how many training documents
 validation_examples = None  # how many validation documents
 test_examples = None  # how many test documents
+data_seed = None  # which documents are drawn, where fewer are used than there are
 learning_rate = None
 epochs = None  # how often each training document is seen
 batch_size = None  # examples for one change of the weights
@@ -68,6 +69,8 @@ publish_to = None  # "owner/name": upload the result to the hub
 sweep_ranks = [2, 32]  # ranks of the small experiment at the end
 sweep_steps = 3  # its optimizer steps for each rank
 sweep_validation = 4  # its validation documents
+assignment = None  # its name, if this is one: kept in the record
+student = None  # your id, if you hand this in: kept in the record
 
 # %%
 import copy
@@ -82,11 +85,13 @@ from lab_utils import methods, metrics, models, plots, report, runs, training
 from lab_utils import data as corpora  # `data` is a parameter
 from lab_utils.errors import LabError
 
+check.note_in(run_dir)  # what the exercises say is kept beside the records
+
 # %%
 settings = config.resolve(
     recipe, "lora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir,
     document_column=document_column, summary_column=summary_column, test_from=test_from,
-    train_examples=train_examples, validation_examples=validation_examples,
+    train_examples=train_examples, validation_examples=validation_examples, data_seed=data_seed,
     test_examples=test_examples, learning_rate=learning_rate, epochs=epochs,
     batch_size=batch_size, micro_batch=micro_batch, rank=rank, alpha=alpha, dropout=dropout,
     target_modules=target_modules, quantization=quantization, publish_to=publish_to,
@@ -95,7 +100,7 @@ settings = config.resolve(
 # %%
 plan = settings.training
 corpus = corpora.load(settings.recipe.data)
-run = runs.start(run_dir, settings)
+run = runs.start(run_dir, settings, assignment, student)
 base = models.load(settings)
 run.add(data=corpus.describe(), model=base.describe())
 print(f"{settings.recipe.model.label}: {base.parameters:,} parameters")

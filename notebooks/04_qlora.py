@@ -66,6 +66,7 @@ test_from = None  # "validation" where the data has no test split
 train_examples = None  # how many training documents
 validation_examples = None  # how many validation documents
 test_examples = None  # how many test documents
+data_seed = None  # which documents are drawn, where fewer are used than there are
 learning_rate = None
 epochs = None  # how often each training document is seen
 batch_size = None  # examples for one change of the weights
@@ -77,6 +78,8 @@ target_modules = None  # "all-linear", "attention", "query-value", or ["q_proj",
 quantization = None  # how the frozen base is stored: "none", "int8" or "nf4"
 publish_to = None  # "owner/name": upload the result to the hub
 quantization_examples = 3  # validation documents that compare the quantized bases
+assignment = None  # its name, if this is one: kept in the record
+student = None  # your id, if you hand this in: kept in the record
 
 # %%
 from dataclasses import asdict
@@ -88,10 +91,11 @@ from lab_utils import check, comparison, config, generation, layers, memory, met
 from lab_utils import metrics, models, plots, report, runs, significance, training
 from lab_utils import data as corpora  # `data` is a parameter
 
+check.note_in(run_dir)  # what the exercises say is kept beside the records
 settings = config.resolve(
     recipe, "qlora", seed, model=model, model_dir=model_dir, data=data, data_dir=data_dir,
     document_column=document_column, summary_column=summary_column, test_from=test_from,
-    train_examples=train_examples, validation_examples=validation_examples,
+    train_examples=train_examples, validation_examples=validation_examples, data_seed=data_seed,
     test_examples=test_examples, learning_rate=learning_rate, epochs=epochs,
     batch_size=batch_size, micro_batch=micro_batch, rank=rank, alpha=alpha, dropout=dropout,
     target_modules=target_modules, quantization=quantization, publish_to=publish_to,
@@ -99,7 +103,7 @@ settings = config.resolve(
 
 # %%
 corpus = corpora.load(settings.recipe.data)
-run = runs.start(run_dir, settings)
+run = runs.start(run_dir, settings, assignment, student)
 plain = models.load(settings, quantization="none")
 print(f"{settings.recipe.model.label}: {plain.parameters:,} parameters")
 print(f"{plain.precision.name} products; the base is not quantized yet")

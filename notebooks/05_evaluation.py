@@ -39,16 +39,19 @@ bootstrap.ensure()
 recipe = "smollm2-everyday"
 run_dir = "runs/smollm2-everyday"
 seed = 0  # of the resampling
-data = None  # this and the next five as in the notebooks before: they give the documents
+data = None  # this and the next six as in the notebooks before: they give the documents
 data_dir = None
 document_column = None
 summary_column = None
 test_from = None
 test_examples = None
+data_seed = None
 few = 10  # how many documents a hasty evaluation would use
 many = 100  # and a better one
 rater = ""  # your name opens the rating form near the end
 rated_documents = 5  # how many documents it shows
+assignment = None  # its name, if this is one: kept in the record
+student = None  # your id, if you hand this in: kept in the record
 
 # %%
 from itertools import combinations, product
@@ -60,9 +63,11 @@ from lab_utils import analysis, check, comparison, companions, config, highlight
 from lab_utils import plots, rating, rating_form, report, runs, significance
 from lab_utils import data as corpora  # `data` is a parameter
 
+check.note_in(run_dir)  # what the exercises say is kept beside the records
 settings = config.resolve(
-    recipe, "zero_shot", seed, data=data, data_dir=data_dir, document_column=document_column,
-    summary_column=summary_column, test_from=test_from, test_examples=test_examples,
+    recipe, "zero_shot", seed, data=data, data_dir=data_dir, data_seed=data_seed,
+    document_column=document_column, summary_column=summary_column,
+    test_from=test_from, test_examples=test_examples,
 )  # fmt: skip
 corpus = corpora.load(settings.recipe.data)
 documents = {e.id: e.document for e in corpus.test}
@@ -822,3 +827,16 @@ pd.DataFrame(comparison.ledger(finished)).set_index("method")
 # **Next:** no interval here holds the spread between seeds. Predict it, then measure it, in a run directory of its own:
 # `make run-all P="seed=1" OUT=runs/seed-1`. Or change one value of the recipe: `make run-all P="rank=4 alpha=8" OUT=runs/rank-4`. (Without `make`:
 # `!python -m lab_utils run -p seed=1 --out runs/seed-1`.)
+#
+# ## Hand in
+#
+# If this is an assignment: save all notebooks, then run the last cell again. It makes one small file with your records, predictions, notebooks and answers,
+# without folders of your machine and without anything that looks like a password or token. It says what is missing. Look into the file before you send it.
+
+# %%
+from lab_utils.submissions import packing
+
+if student:
+    print(packing.pack(run_dir, student, assignment))
+else:
+    print("Nothing to hand in: no student was named among the parameters.")

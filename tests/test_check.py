@@ -1,5 +1,7 @@
 """Exercises in general: what a check says, whatever it is given."""
 
+import json
+
 import pytest
 
 from lab_utils import check
@@ -98,3 +100,53 @@ def test_every_exercise_is_offered_by_name_and_has_hints_that_grow(name):
 @pytest.mark.parametrize("name", sorted(check.EXERCISES))
 def test_no_check_raises_or_passes_whatever_nonsense_it_is_given(name, answer):
     assert check.EXERCISES[name](answer).state in (ALMOST, NOT_ATTEMPTED)
+
+
+# --- kept beside the records ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noted(tmp_path):
+    """A run directory in which verdicts are kept; returns what stands there of a notebook."""
+    check.note_in(tmp_path)
+    yield lambda notebook: json.loads((tmp_path / "exercises" / f"{notebook}.json").read_text(encoding="utf-8"))
+    check.note_in(None)
+
+
+def test_the_last_state_and_the_number_of_tries_are_kept(noted):
+    check.unfair(...)
+    assert noted("05_evaluation") == {"unfair": {"state": "not attempted", "tries": 0}}
+    check.unfair("a")
+    assert noted("05_evaluation") == {"unfair": {"state": "almost", "tries": 1}}
+    check.unfair("bcd")
+    assert noted("05_evaluation") == {"unfair": {"state": "passed", "tries": 2}}
+
+
+def test_exercises_of_other_notebooks_have_a_file_of_their_own(noted):
+    check.unfair("bcd")
+    check.count_lora(...)
+    assert list(noted("05_evaluation")) == ["unfair"] and list(noted("03_lora")) == ["count_lora"]
+
+
+def test_nothing_is_kept_unless_it_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check.unfair("bcd")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"unfair": 3}', "\xff"])
+def test_a_broken_file_of_notes_is_begun_anew(noted, tmp_path, content):
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "exercises" / "05_evaluation.json").write_bytes(content.encode("latin-1"))
+    check.unfair("bcd")
+    assert noted("05_evaluation")["unfair"] == {"state": "passed", "tries": 1}
+
+
+def test_a_verdict_that_cannot_be_kept_is_still_given_and_says_so(tmp_path):
+    (tmp_path / "exercises").write_text("a file where a folder should be")
+    check.note_in(tmp_path)
+    try:
+        verdict = check.unfair("bcd")
+    finally:
+        check.note_in(None)
+    assert verdict.passed and "not noted for your submission" in verdict.says

@@ -18,7 +18,6 @@ from lab_utils.config import (
     Recipe,
     Settings,
     Training,
-    load_assignment,
     load_recipe,
     resolve,
 )
@@ -200,7 +199,7 @@ def test_broken_yaml_is_refused_with_its_line(tmp_path):
 def test_a_yaml_file_without_names_is_refused(tmp_path):
     path = tmp_path / "list.yaml"
     path.write_text("- title\n- model\n", encoding="utf-8")
-    assert "list.yaml must hold 'name: value' lines; found list" in refusal(load_recipe, str(path))
+    assert "list.yaml must hold 'name: value' lines; found one list" in refusal(load_recipe, str(path))
 
 
 # resolve
@@ -367,36 +366,6 @@ def test_settings_survive_the_way_through_a_record():
 def test_settings_cannot_be_changed_after_they_were_checked():
     with pytest.raises(ValidationError):
         resolve("tiny-causal", "lora").training.rank = 0
-
-
-# Assignments
-
-
-@pytest.fixture
-def assignment_file(tmp_path):
-    def write(text):
-        path = tmp_path / "week.yaml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def test_an_assignment_file_is_read(assignment_file):
-    assignment = load_assignment(assignment_file("title: Ranks\ncommon: {seed: 1}\nnotebooks:\n  03_lora: {rank: 2}\n"))
-    assert (assignment.title, assignment.common, assignment.notebooks) == ("Ranks", {"seed": 1}, {"03_lora": {"rank": 2}})
-
-
-def test_unknown_names_in_an_assignment_are_refused_with_the_nearest_one_and_everything_else_that_is_wrong(assignment_file):
-    message = refusal(load_assignment, assignment_file("titel: Ranks\nnotebook: {}\ncommon: [1]\n"))
-    assert "week.yaml" in message
-    assert "unknown name 'titel', did you mean 'title'?" in message
-    assert "unknown name 'notebook', did you mean 'notebooks'?" in message
-    assert "'title' is missing" in message and "common: " in message
-
-
-def test_an_assignment_that_is_absent_is_named(tmp_path):
-    assert "nowhere.yaml" in refusal(load_assignment, tmp_path / "nowhere.yaml")
 
 
 # What need not be installed to read a recipe

@@ -11,12 +11,12 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from lab_utils import bootstrap, cli, config, data, expected, methods, models, plots, readme, runner, runs
+from lab_utils import bootstrap, cli, config, course, data, expected, methods, models, plots, readme, runner, runs
 
 NOTEBOOKS = bootstrap.ROOT / "notebooks"
 PAGES = {name: (NOTEBOOKS / f"{name}.md").read_text(encoding="utf-8") for name in ("GLOSSARY", "TROUBLESHOOTING", "READING")}
 README = (bootstrap.ROOT / "README.md").read_text(encoding="utf-8")
-SOURCES = {runner.source(notebook).stem: runner.source(notebook) for notebook in runner.NOTEBOOKS}
+SOURCES = {course.source(notebook).stem: course.source(notebook) for notebook in course.NOTEBOOKS}
 EACH_PAGE = pytest.mark.parametrize("page", PAGES)
 EACH_NOTEBOOK = pytest.mark.parametrize("notebook", SOURCES)
 
@@ -142,7 +142,7 @@ PYTHON = [code for language, code in FENCES if language == "python"]
 SPANS = re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", re.sub(r"^```.*?^```", "", TROUBLE, flags=re.M | re.S))
 COMMANDS = [line for text in [*(code for language, code in FENCES if not language), *SPANS] for line in text.splitlines() if line]
 COMMANDS = [line for line in COMMANDS if re.match(r"(lab|make) [a-z]", line)]
-PARAMETERS = set(config.recipe_parameters()) | {name for notebook in runner.NOTEBOOKS for name in runner.parameters_of(notebook)}
+PARAMETERS = set(config.recipe_parameters()) | {name for notebook in course.NOTEBOOKS for name in course.parameters_of(notebook)}
 OBJECTS = {"base": models.Base, "corpus": data.Corpus, "run": runs.Run, "settings": config.Settings}
 
 
@@ -162,7 +162,7 @@ def test_a_command_of_the_page_parses_and_its_parameters_exist(command):
         values = dict(word.split("=", 1) for word in words[1:])
         assert words[0] in targets and set(values) <= {"RECIPE", "ASSIGNMENT", "P", "OUT", "FRESH", "PIP_ARGS"}
         parameters = runner.parse_assignments(values.get("P", "").split())
-        assert parameters.keys() <= {name for notebook in runner.NOTEBOOKS for name in runner.parameters_of(notebook)}
+        assert parameters.keys() <= {name for notebook in course.NOTEBOOKS for name in course.parameters_of(notebook)}
         return
     if len(words) == 1:  # only its name
         with pytest.raises(SystemExit, match="0"):
@@ -289,7 +289,7 @@ def claims(text):
 def recorded_bands():
     """Bands of the course's own recipe, by the methods' names and the measures' labels."""
     names = {label: name for name, label in expected.MEASURES.items()}
-    found = expected.bands(runner.DEFAULT_RECIPE)
+    found = expected.bands(course.DEFAULT_RECIPE)
     return {(plots.METHOD_NAMES[m].casefold(), label): found[m][names[label]] for m in found for label in names}
 
 

@@ -1,6 +1,5 @@
 """Student, solution and instructor editions: of toy notebooks, and of the real ones."""
 
-import json
 import re
 
 import jupytext
@@ -8,10 +7,10 @@ import nbformat
 import pytest
 from exercises import exercises_of
 
-from lab_utils import check, cli, editions, notebooks, runner
+from lab_utils import check, course, editions, notebooks
 from lab_utils.errors import LabError
 
-SOURCES = [runner.source(notebook) for notebook in runner.NOTEBOOKS]
+SOURCES = [course.source(notebook) for notebook in course.NOTEBOOKS]
 EACH = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 HEADER = "# ---\n# jupyter:\n#   kernelspec:\n#     display_name: Python 3\n#     language: python\n#     name: python3\n# ---\n\n"
 
@@ -272,95 +271,3 @@ def test_headings_of_exercises_give_number_and_depth(source):
     for position, (name, heading) in enumerate(exercises_of(source), 1):
         number, depth = f"{int(source.stem[:2])}.{position}", check.EXERCISES[name].depth
         assert re.fullmatch(rf"### Exercise {re.escape(number)} \({depth}\): \S.+", heading or ""), name
-
-
-# --- handed out ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def week(tmp_path, monkeypatch):
-    """An assignment's file, and an empty folder to stand in."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "week1.yaml"
-    values = {"title": "t", "common": {"recipe": "tiny-causal", "seed": 7}, "notebooks": {"03_lora": {"rank": 8}}}
-    path.write_text(json.dumps(values))
-    return path
-
-
-def test_an_assignments_notebooks_hold_its_values(week):
-    written = notebooks.hand_out(str(week), "out")
-    assert [path.as_posix() for path in written] == [f"out/{notebook.name}.ipynb" for notebook in runner.NOTEBOOKS]
-    cells = nbformat.read("out/03_lora.ipynb", as_version=4).cells
-    values = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])).splitlines()
-    assert 'recipe = "tiny-causal"  # which model, data, prompt and budgets' in values
-    assert 'run_dir = "runs/week1"  # where records go' in values
-    assert "seed = 7" in values and "rank = 8  # r: rows of A, columns of B" in values
-    assert cells == editions.make(SOURCES[2], "student", dict(runner.planned(assignment=str(week)))[runner.NOTEBOOKS[2]]).cells
-
-
-def test_without_an_assignment_the_parameters_are_those_of_the_source(tmp_path):
-    for source, path in zip(SOURCES, notebooks.hand_out(None, tmp_path), strict=True):
-        assert nbformat.read(path, as_version=4).cells == nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
-
-
-def test_notebooks_that_the_recipe_does_not_offer_are_left_out(week, capsys):
-    week.write_text("title: t\ncommon: {recipe: phi-2-dialogsum}\n")
-    assert "02_full_fine_tuning" not in [path.stem for path in notebooks.hand_out(str(week), "out")]
-    assert "02_full_fine_tuning is left out" in capsys.readouterr().out
-
-
-def test_the_command_names_every_file_that_it_writes(week, capsys):
-    assert cli.main(["assignment", str(week), "--out", "out", "--edition", "all"]) == cli.DONE
-    written = capsys.readouterr().out.splitlines()
-    assert len(written) == 3 * len(runner.NOTEBOOKS) and all(cli.Path(line).is_file() for line in written)
-    assert {cli.Path(line).parent.as_posix() for line in written} == {f"out/{edition}" for edition in editions.EDITIONS}
-
-
-def changed(path):
-    """The notebook with an answer written into its last code cell."""
-    notebook = nbformat.read(path, as_version=4)
-    [cell for cell in notebook.cells if cell.cell_type == "code"][-1].source += "\nmine = 1"
-    nbformat.write(notebook, path)
-
-
-def executed(path):
-    """The notebook with an output, as running a cell leaves it."""
-    notebook = nbformat.read(path, as_version=4)
-    cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    cell.outputs = [nbformat.v4.new_output("stream", text="hi")]
-    nbformat.write(notebook, path)
-
-
-def broken(path):
-    path.write_text("{")
-
-
-@pytest.mark.parametrize("touch", [changed, executed, broken])
-def test_a_notebook_that_somebody_worked_on_is_not_replaced_unless_forced(week, capsys, touch):
-    first, *others = notebooks.hand_out(str(week), "out")
-    touch(others[0])
-    before = {path: path.read_bytes() for path in (first, *others)}
-    week.write_text(week.read_text().replace("7", "8"))
-    assert cli.main(["assignment", str(week), "--out", "out"]) == cli.FAILED
-    error = capsys.readouterr().err
-    assert others[0].name in error and first.name not in error and "--force" in error and error.count("\n") == 1
-    assert before == {path: path.read_bytes() for path in before}
-    assert cli.main(["assignment", str(week), "--out", "out", "--force"]) == cli.DONE
-    assert "seed = 8" in others[0].read_text()
-
-
-def test_notebooks_that_nobody_touched_follow_the_assignment(week):
-    path = notebooks.hand_out(str(week), "out")[0]
-    opened = nbformat.read(path, as_version=4)
-    opened.metadata["language_info"]["version"] = "3.12"  # what an editor adds when it saves
-    nbformat.write(opened, path)
-    week.write_text(week.read_text().replace("7", "8"))
-    notebooks.hand_out(str(week), "out")
-    assert "seed = 8" in path.read_text()
-
-
-def test_the_committed_notebooks_are_not_taken_for_handed_out_ones():
-    before = SOURCES[0].with_suffix(".ipynb").read_bytes()
-    with pytest.raises(LabError, match="01_zero_shot_baseline.ipynb"):
-        notebooks.hand_out(None, SOURCES[0].parent)
-    assert SOURCES[0].with_suffix(".ipynb").read_bytes() == before

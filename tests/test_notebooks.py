@@ -10,10 +10,12 @@ import yaml
 from exercises import exercises_of, verdicts
 
 from lab_utils import bootstrap, config, notebooks, runner, runs
+from lab_utils.course import NOTEBOOKS, parameters_of, root
+from lab_utils.course import source as source_of
 from lab_utils.check.exercise import NOT_ATTEMPTED, PASSED
 
-SOURCES = [runner.source(notebook) for notebook in runner.NOTEBOOKS]
-DATA = ("data", "data_dir", "document_column", "summary_column", "test_from", "test_examples")  # what decides the test set
+SOURCES = [source_of(notebook) for notebook in NOTEBOOKS]
+DATA = ("data", "data_dir", "document_column", "summary_column", "test_from", "test_examples", "data_seed")  # what decides the test set
 WIDTH = 96  # characters that a window of 1366 pixels shows
 EACH = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
@@ -62,11 +64,11 @@ def test_code_lines_are_shown_whole_in_jupyterlab_on_a_laptop(source):
 
 def parameters_and_what_follows(source):
     """The parameters with their defaults, the statements of their cell, and every syntax node of the cells after it."""
-    notebook = next(n for n in runner.NOTEBOOKS if n.name == source.stem)
+    notebook = next(n for n in NOTEBOOKS if n.name == source.stem)
     code = cells(source)
     where = next(i for i, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
     following = [node for cell in code[where + 1 :] for node in ast.walk(ast.parse(cell.source))]
-    return runner.parameters_of(notebook), ast.parse(code[where].source).body, following
+    return parameters_of(notebook), ast.parse(code[where].source).body, following
 
 
 @EACH
@@ -153,14 +155,14 @@ def test_a_student_who_has_answered_nothing_still_reaches_the_end(tmp_path):
     for notebook, values in runner.planned("tiny-causal", out=str(tmp_path)):
         runner.execute(notebook, tmp_path / f"{notebook.name}.ipynb", values, "student")
         said = verdicts(tmp_path / f"{notebook.name}.ipynb")
-        assert said == [(name, NOT_ATTEMPTED) for name, _ in exercises_of(runner.source(notebook))]
+        assert said == [(name, NOT_ATTEMPTED) for name, _ in exercises_of(source_of(notebook))]
 
 
 @pytest.mark.notebook
 def test_records_hold_no_absolute_path(course):
     for path in [*course.glob("*/run.json"), *course.glob("*/predictions.jsonl"), *course.glob("*/adapter/adapter_config.json")]:
         assert str(course) not in path.read_text(encoding="utf-8")
-        assert str(runner.root()) not in path.read_text(encoding="utf-8")
+        assert str(root()) not in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.notebook

@@ -33,6 +33,26 @@ def test_a_step_does_not_depend_on_how_the_batch_is_split():
     assert together == split
 
 
+def test_summaries_wait_for_each_turn_of_a_batch():
+    one, never = needs("zero_shot", generation_batch=4), pace.Rates(float("inf"), float("inf"))
+    assert pace.generation_seconds(one, never, 9, 5, 7) == pytest.approx(3 * 7 * pace.DISPATCH)  # three batches, one layer
+    assert pace.generation_seconds(one, never, 0, 5, 7) == 0
+
+
+def test_summaries_read_prompts_and_move_weights_for_a_turn_and_the_cache_for_a_row():
+    one, moved = needs("zero_shot", generation_batch=2), pace.Rates(float("inf"), 1e3)
+    single, pair = (pace.generation_seconds(one, moved, count, 5, 4) - count * pace.reading_seconds(one, moved, 5) for count in (1, 2))
+    row = pace.CACHE * 4 * (5 + 4 / 2) * 2 * 4 * 4 / 1e3  # tokens written, average length, keys and values, width, bytes
+    assert pair - single == pytest.approx(row)
+    assert single == pytest.approx(row + pace.WEIGHTS * 4 * SHAPE.parameters * 4 / 1e3 + 4 * pace.DISPATCH)
+
+
+def test_a_longer_answer_takes_the_products_of_its_tokens():
+    one, computed = needs("zero_shot"), pace.Rates(1e3, float("inf"))
+    operations = arithmetic.generation_flops(SHAPE, [(5, 4)])
+    assert pace.generation_seconds(one, computed, 1, 5, 4) == pytest.approx(operations / 1e3 + 4 * pace.DISPATCH)
+
+
 def test_rates_are_work_over_seconds(monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr(pace, "now", lambda device: next(ticks))  # whatever is measured seems to take one second

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from lab_utils import bootstrap, readme, runner
+from lab_utils import bootstrap, course, readme, runner
 
 ROOT = bootstrap.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_links_to_files_in_the_documents_lead_somewhere():
             assert (ROOT / target).exists(), f"{document}: {target}"
 
 
-@pytest.mark.parametrize("notebook", runner.NOTEBOOKS, ids=lambda n: n.name)
+@pytest.mark.parametrize("notebook", course.NOTEBOOKS, ids=lambda n: n.name)
 def test_badges_open_each_notebook_of_this_repository(notebook):
     owner_and_name = bootstrap.project()["project"]["urls"]["Repository"].removeprefix("https://github.com/")
     assert f"https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{notebook.name}.ipynb" in README

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import shrunken
 
-from lab_utils import config, data, methods, prompts, runner, runs
+from lab_utils import config, course, data, methods, prompts, runner, runs
 
 KINDS = {
     "flan-t5-base-dialogsum": "flan-t5",
@@ -52,7 +52,7 @@ def executed(place, tmp_path_factory):
         out = tmp_path_factory.mktemp(recipe)
         words = [f"-p{name}={value}" for name, value in parameters_of(recipe, place).items()]
         command = [sys.executable, "-m", "lab_utils", "run", "--recipe", recipe, "--out", str(out), *words]
-        return subprocess.run(command, cwd=runner.root(), capture_output=True, text=True), out
+        return subprocess.run(command, cwd=course.root(), capture_output=True, text=True), out
 
     return run
 
@@ -69,7 +69,7 @@ def test_every_notebook_runs_and_every_method_finishes(executed, recipe):
     assert done.returncode == 0, done.stdout + done.stderr
     offered = config.load_recipe(recipe).methods
     assert [run.method for run in runs.read_all(out)] == offered
-    expected = {n.name for n in runner.NOTEBOOKS if n.method in (None, *offered)}
+    expected = {n.name for n in course.NOTEBOOKS if n.method in (None, *offered)}
     assert {path.stem for path in out.glob("*.ipynb")} == expected
     assert (out / "report.html").is_file()
 
@@ -78,7 +78,7 @@ def test_every_notebook_runs_and_every_method_finishes(executed, recipe):
 @pytest.mark.parametrize("recipe", KINDS)
 def test_a_notebook_whose_method_is_not_offered_is_left_out_with_the_reason(executed, recipe):
     done, _ = executed(recipe)
-    for notebook in runner.NOTEBOOKS:
+    for notebook in course.NOTEBOOKS:
         left_out = notebook.method is not None and notebook.method not in config.load_recipe(recipe).methods
         assert (f"{notebook.name} is left out. Recipe '{recipe}' offers no {notebook.method}: " in done.stdout) == left_out
 

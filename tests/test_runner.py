@@ -3,58 +3,65 @@ import json
 import nbformat
 import pytest
 
-from lab_utils import config, editions, runner
+from lab_utils import config, course, editions, runner
 from lab_utils.errors import LabError
 
 
-def merged(given=None, only=(), common=None, notebooks=None, recipe="tiny-causal", out=None):
-    assignment = config.Assignment(title="t", common=common or {}, notebooks=notebooks or {})
-    return {n.number: values for n, values in runner.merge(runner.choose(only), assignment, given or {}, recipe, out)}
+def planned(*only, recipe="tiny-causal", out=None, assignment=None, student=None, **given):
+    return {notebook.number: values for notebook, values in runner.planned(recipe, assignment, only, given, out, student)}
 
 
-def test_defaults_give_way_to_the_assignment_and_that_to_the_command_line():
-    assert merged()["01"]["seed"] == 0
-    assert merged(common={"seed": 1})["01"]["seed"] == 1
-    assert merged(common={"seed": 1}, notebooks={"03_lora": {"seed": 2}})["03"]["seed"] == 2
-    assert merged(common={"seed": 1}, notebooks={"03_lora": {"seed": 2}})["01"]["seed"] == 1
-    assert merged({"seed": 3}, common={"seed": 1}, notebooks={"03_lora": {"seed": 2}})["03"]["seed"] == 3
+@pytest.fixture
+def week(tmp_path):
+    def write(text):
+        (tmp_path / "week1.yaml").write_text("title: t\nrecipe: tiny-causal\n" + text)
+        return str(tmp_path / "week1.yaml")
+
+    return write
+
+
+def test_defaults_give_way_to_the_assignment_and_that_to_the_command_line(week):
+    assignment = week("common: {seed: 1}\nnotebooks: {03_lora: {seed: 2}}\n")
+    assert planned()["01"]["seed"] == 0
+    assert [planned(recipe=None, assignment=assignment)[number]["seed"] for number in ("01", "03")] == [1, 2]
+    assert planned(recipe=None, assignment=assignment, seed=3)["03"]["seed"] == 3
+
+
+def test_a_students_own_values_are_run(week):
+    assignment = week("vary: {salt: abcd, seed: 1000}\n")
+    seeds = {planned(recipe=None, assignment=assignment, student=student)["02"]["seed"] for student in ("ann", "ben", "cy", "dan")}
+    assert len(seeds) > 1
+    with pytest.raises(LabError, match="give --assignment"):
+        planned(student="ann")
+
+
+def test_only_the_notebooks_that_are_handed_out_are_run(week):
+    assert list(planned(recipe=None, assignment=week("hand_out: [1, 3]\n"))) == ["01", "03"]
 
 
 def test_a_parameter_reaches_the_notebooks_that_have_it_and_no_others():
-    values = merged({"rank": 8})
+    values = planned(rank=8)
     assert values["03"]["rank"] == 8 and values["04"]["rank"] == 8
     assert "rank" not in values["01"]
 
 
-def test_the_run_directory_follows_the_recipe_unless_it_is_given():
-    assert merged()["01"]["run_dir"] == "runs/tiny-causal"
-    assert merged(out="runs/mine")["01"]["run_dir"] == "runs/mine"
+def test_the_run_directory_follows_recipe_or_assignment_unless_it_is_given(week):
+    assert planned()["01"]["run_dir"] == "runs/tiny-causal"
+    assert planned(out="runs/mine")["01"]["run_dir"] == "runs/mine"
+    assert planned(recipe=None, assignment=week(""))["01"]["run_dir"] == "runs/week1"
+    named = week("common: {run_dir: runs/mine}\n")
+    assert planned(recipe=None, assignment=named)["01"]["run_dir"] == "runs/mine"
+    assert planned(recipe=None, assignment=named, out="runs/given")["01"]["run_dir"] == "runs/given"
 
 
-def test_the_run_directory_of_an_assignment_is_its_own_unless_it_names_another(tmp_path):
-    def run_dir(common, out=None):
-        (tmp_path / "week1.yaml").write_text(f"title: t\ncommon: {json.dumps(common)}\n")
-        return runner.planned(assignment=str(tmp_path / "week1.yaml"), out=out)[0][1]["run_dir"]
-
-    assert run_dir({}) == "runs/week1"
-    assert run_dir({"run_dir": "runs/mine"}) == "runs/mine"
-    assert run_dir({"run_dir": "runs/mine"}, out="runs/given") == "runs/given"
-
-
-def test_an_unknown_parameter_is_refused_with_the_nearest_name():
-    with pytest.raises(LabError, match="unknown parameter 'rnk'.*did you mean 'rank'"):
-        merged({"rnk": 8})
+def test_unknown_parameters_are_refused_with_the_nearest_name_all_at_once():
+    with pytest.raises(LabError, match="unknown parameter 'rnk'.*did you mean 'rank'.*unknown parameter 'sede'"):
+        planned(rnk=8, sede=1)
 
 
 def test_a_parameter_that_only_other_notebooks_have_is_refused():
     with pytest.raises(LabError, match="unknown parameter 'rank'"):
-        merged({"rank": 8}, only=["01"])
-
-
-def test_unknown_names_in_an_assignment_are_all_reported_at_once():
-    with pytest.raises(LabError) as caught:
-        merged(common={"sede": 1}, notebooks={"03_lora": {"rnk": 2}, "07_more": {}})
-    assert all(word in str(caught.value) for word in ("sede", "rnk", "07_more"))
+        planned("01", rank=8)
 
 
 @pytest.mark.parametrize(
@@ -73,18 +80,13 @@ def test_unknown_names_in_an_assignment_are_all_reported_at_once():
 )
 def test_a_wrong_type_is_refused_before_anything_runs(name, value, words):
     with pytest.raises(LabError, match=name) as caught:
-        merged({name: value})
+        planned(**{name: value})
     assert words in str(caught.value)
 
 
-def test_a_number_that_yaml_reads_as_text_is_a_number():
-    given = merged({"learning_rate": "2e-4"})["03"]["learning_rate"]
-    assert config.resolve("tiny-causal", "lora", learning_rate=given).training.learning_rate == 2e-4
-
-
 def test_command_line_values_are_read_as_yaml():
-    read = runner.parse_assignments(["a=1", "b=true", "c=[2, 8]", "d=text", "e=2.5"])
-    assert read == {"a": 1, "b": True, "c": [2, 8], "d": "text", "e": 2.5}
+    read = runner.parse_assignments(["a=1", "b=true", "c=[2, 8]", "d=text", "e=2e-4"])
+    assert read == {"a": 1, "b": True, "c": [2, 8], "d": "text", "e": 2e-4}
 
 
 @pytest.mark.parametrize("word", ["seed", "=1", ""])
@@ -94,17 +96,17 @@ def test_a_command_line_word_without_name_or_value_is_refused(word):
 
 
 def test_notebooks_are_chosen_by_number_or_name_in_course_order():
-    assert [n.number for n in runner.choose(["03", "01_zero_shot_baseline"])] == ["01", "03"]
-    with pytest.raises(LabError, match="No notebook '07'"):
-        runner.choose(["07"])
+    assert [n.number for n in course.choose(["03", "01_zero_shot_baseline"])] == ["01", "03"]
+    with pytest.raises(LabError, match="no notebook '07'"):
+        course.choose(["07"])
 
 
 def test_a_notebook_is_done_only_with_equal_parameters_and_a_finished_record(tmp_path):
-    notebook = runner.NOTEBOOKS[2]
+    notebook = course.NOTEBOOKS[2]
     output = tmp_path / f"{notebook.name}.ipynb"
     values = {"seed": 0}
 
-    cells = nbformat.v4.new_notebook(cells=editions.make(runner.source(notebook), "solution").cells).cells
+    cells = nbformat.v4.new_notebook(cells=editions.make(course.source(notebook), "solution").cells).cells
 
     def leave(status="finished", parameters=values, cells=cells, **papermill):
         (tmp_path / "lora").mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 import errno
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,6 @@ PREDICTIONS = [
     Prediction("b", "", ("Nothing.",), 0, True),
     Prediction("c", 'She said: "no"\n\\ and\tleft', ("No.",), 80, False),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_assignment(monkeypatch):
-    monkeypatch.delenv("LAB_ASSIGNMENT", raising=False)
 
 
 def settings(method="zero_shot", **changes):
@@ -71,9 +67,16 @@ def test_a_record_names_what_is_known_before_any_work(tmp_path):
     assert "torch" in record["environment"]["packages"]
 
 
-def test_a_record_names_its_assignment(tmp_path, monkeypatch):
-    monkeypatch.setenv("LAB_ASSIGNMENT", "week-3")
-    assert on_disk(runs.start(tmp_path, settings()))["assignment"] == "week-3"
+def test_a_record_names_its_assignment_and_its_student_where_there_are_any(tmp_path):
+    record = on_disk(runs.start(tmp_path, settings(), "week-3", "ann"))
+    assert (record["assignment"], record["student"]) == ("week-3", "ann")
+    record = on_disk(runs.start(tmp_path, settings()))
+    assert record["assignment"] is None and record["student"] is None
+
+
+def test_a_record_says_when_it_was_begun(tmp_path):
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert before <= datetime.fromisoformat(on_disk(runs.start(tmp_path, settings()))["started"]) <= datetime.now(UTC)
 
 
 def test_a_finished_run_says_so_and_keeps_what_was_added(tmp_path):
@@ -130,11 +133,12 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_temporary(tmp_pa
     run = finished_run(tmp_path)
     before = {name: (run.folder / name).read_bytes() for name in names(run.folder)}
 
-    def half(path, text, **_):
-        path.write_bytes(text.encode()[: len(text) // 2])
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     for write in (lambda: run.add(metrics={"n": 9}), lambda: run.save_predictions([])):
         with pytest.raises(LabError, match="No space left on device"):
             write()

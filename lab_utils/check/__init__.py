@@ -10,6 +10,7 @@ from lab_utils.check.evaluation import protocol_range as protocol_range
 from lab_utils.check.evaluation import sign_flip_test as sign_flip_test
 from lab_utils.check.evaluation import unfair as unfair
 from lab_utils.check.exercise import EXERCISES as EXERCISES
+from lab_utils.check.exercise import note_in as note_in
 from lab_utils.check.full import learning_rate_schedule as learning_rate_schedule
 from lab_utils.check.full import mask_labels as mask_labels
 from lab_utils.check.full import mean_loss as mean_loss

@@ -1,14 +1,22 @@
-"""What an exercise is, and what it says about an answer: passed, almost with a hint, or not attempted. It never raises."""
+"""What an exercise is, and what it says about an answer: passed, almost with a hint, or not attempted. It never raises.
+
+What was said can be kept beside the records of a run, for those who hand in their work.
+"""
 
 from __future__ import annotations
 
 import copy
 import functools
 import html
+import json
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from lab_utils import files
+from lab_utils.errors import LabError
 
 PASSED, ALMOST, NOT_ATTEMPTED = "passed", "almost", "not attempted"
 DEPTHS = ("recall", "build", "explore")
@@ -74,11 +82,14 @@ class Exercise:
     wrong_answers: int = 0
 
     def __call__(self, answer: Any, **facts: Any) -> Verdict:
-        """Judges an answer.
+        """Judges an answer, and notes what was found where `note_in` said so.
 
         Args:
             facts: what the judge must know of this notebook's model or data.
         """
+        return _noted(self, self._judged(answer, facts))
+
+    def _judged(self, answer: Any, facts: dict[str, Any]) -> Verdict:
         try:
             remark = NOTHING_YET if answer is ... else self.judge(answer, **facts)
         except NotAttempted:
@@ -103,6 +114,36 @@ class Exercise:
 
 NOTHING_YET = object()
 EXERCISES: dict[str, Exercise] = {}
+
+
+# --- what was found, for a submission ---------------------------------------------------------------------------------------
+
+NOTES = "exercises"  # the folder of a run directory, with a file for each notebook
+_run_dir: Path | None = None
+
+
+def note_in(run_dir: str | Path | None) -> None:
+    """From now on the state of every exercise is kept in this run directory; None ends that."""
+    global _run_dir
+    _run_dir = None if run_dir is None else Path(run_dir)
+
+
+def _noted(exercise: Exercise, verdict: Verdict) -> Verdict:
+    """The verdict, once it stands in the notebook's file with the number of tries; or with the reason why it does not."""
+    if _run_dir is None:
+        return verdict
+    path = _run_dir / NOTES / f"{exercise.notebook}.json"
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        tries = notes.get(exercise.name, {}).get("tries", 0) + (verdict.state != NOT_ATTEMPTED)
+    except (OSError, ValueError, AttributeError, TypeError):  # not as this function wrote it: begin anew
+        notes, tries = {}, int(verdict.state != NOT_ATTEMPTED)
+    try:
+        files.make_folder(path.parent)
+        files.write_json(path, notes | {exercise.name: {"state": verdict.state, "tries": tries}})
+    except LabError as error:
+        return replace(verdict, says=f"{verdict.says} (This was not noted for your submission. {error})")
+    return verdict
 
 
 def exercise(

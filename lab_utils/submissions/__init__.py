@@ -1,0 +1,1 @@
+"""What students hand in: packed on their side; read, verified and marked on the instructor's."""
