@@ -71,12 +71,16 @@ class Sheet(Section):
     """An assignment file."""
 
     title: Text
-    extends: Text | None = Field(None, description="another assignment (name, or file beside this one); what is said here replaces what it says")
+    extends: Text | None = Field(
+        None, description="another assignment (name, or file beside this one); what is said here replaces what it says"
+    )
     about: Text = Field("", description="Markdown: what to do and what to find out")
     deadline: Text = Field("", description="as students should read it")
     submit: Text = Field("Upload the zip that the last cell of the last notebook writes.", description="how to hand in")
     recipe: Text = course.DEFAULT_RECIPE
-    hand_out: list[Annotated[Text, BeforeValidator(_a_number_or_name)]] = Field([], description="notebooks by number; all that the recipe offers")
+    hand_out: list[Annotated[Text, BeforeValidator(_a_number_or_name)]] = Field(
+        [], description="notebooks by number; all that the recipe offers"
+    )
     common: dict[str, Any] = Field({}, description="parameters of every notebook that has them")
     notebooks: dict[str, dict[str, Any]] = Field({}, description="parameters of single notebooks, by number or name")
     exercises: Annotated[dict[str, Number] | None, BeforeValidator(_with_a_point_each)] = Field(
@@ -369,7 +373,10 @@ def _fitting(given: Mapping[str, Any], place: tuple, chosen: list[Notebook], whe
         elif not having:
             others = ", ".join(notebook.name for notebook in _everywhere().get(name, []))
             known = {name for notebook in chosen for name in course.parameters_of(notebook)} - set(SET_BY_THE_LAB)
-            problems.add((*place, name), f"'{name}' is no parameter of {where}; {others} has it" if others else config.unknown_parameter(name, known, where))
+            problems.add(
+                (*place, name),
+                f"'{name}' is no parameter of {where}; {others} has it" if others else config.unknown_parameter(name, known, where),
+            )
         else:
             wrong = [words for notebook in having if (words := course.fit(name, value, course.parameters_of(notebook)[name])[1])]
             if wrong:
@@ -412,14 +419,22 @@ def schema() -> dict[str, Any]:
     described["common"] |= {"properties": every, "additionalProperties": False}
     described["notebooks"] |= {
         "patternProperties": {
-            f"^({notebook.number}|{int(notebook.number)}|{notebook.name})$": {"type": "object", "properties": own, "additionalProperties": False}
+            f"^({notebook.number}|{int(notebook.number)}|{notebook.name})$": {
+                "type": "object",
+                "properties": own,
+                "additionalProperties": False,
+            }
             for notebook, own in parameters.items()
         },
         "additionalProperties": False,
     }
     names, points = {"enum": list(check.EXERCISES)}, {"type": "number", "minimum": 0}
     described["exercises"] = {"description": described["exercises"]["description"]} | {
-        "anyOf": [{"type": "array", "items": names}, {"type": "object", "propertyNames": names, "additionalProperties": points}, {"type": "null"}]
+        "anyOf": [
+            {"type": "array", "items": names},
+            {"type": "object", "propertyNames": names, "additionalProperties": points},
+            {"type": "null"},
+        ]
     }
     a_recipe = {"anyOf": [{"enum": config.recipe_names()}, {"type": "string", "pattern": r"\.ya?ml$"}]}
     described["recipe"] |= a_recipe
@@ -430,4 +445,3 @@ def schema() -> dict[str, Any]:
 def _for_editors(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that a file may name; each may be null, which is the notebook's own value."""
     return {name: {"anyOf": [one, {"type": "null"}]} for name, one in parameters.items() if name not in SET_BY_THE_LAB}
-

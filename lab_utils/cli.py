@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_utils import __version__, config, course, editions, processes
+from lab_utils import __version__, config, course, processes
 from lab_utils.errors import DONE, FAILED, INTERRUPTED, STOPPED, WRONG_USE, LabError  # noqa: F401 - all exit codes
 
 
@@ -57,7 +57,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--student", metavar="ID", help="with --assignment: the values that it gives this student")
     made.add_argument("--fresh", action="store_true", help="run again what is already finished")
 
-    made = command("assignment", assignment, "write what a class gets: notebooks with an assignment's values, a brief, the instructor's key")
+    made = command(
+        "assignment", assignment, "write what a class gets: notebooks with an assignment's values, a brief, the instructor's key"
+    )
     made.add_argument("assignment", metavar="A", nargs="?", help="an assignment's name or YAML file (default: the default parameters)")
     made.add_argument("--out", metavar="DIR", help="where they go: student, solution and instructor")
     made.add_argument("--students", metavar="FILE", help="ids, one a line or the first column of a CSV: a folder for each")

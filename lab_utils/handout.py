@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils import assignments, budget, check, config, course, editions, expected, plots, runs
+from lab_utils import assignments, budget, check, course, editions, expected, plots, runs
 from lab_utils.assignments import Assignment
-from lab_utils.course import Notebook
 from lab_utils.errors import LabError
 
 WRITTEN = ".lab.json"  # what the lab wrote into a folder, so that it replaces nothing that somebody changed
@@ -66,7 +65,9 @@ def roster(path: str | Path) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"'{path}' cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error}): give a file with an id a line.") from error
+        raise LabError(
+            f"'{path}' cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error}): give a file with an id a line."
+        ) from error
     found: dict[str, int] = {}
     for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
         student = row[0].strip() if row else ""
@@ -124,7 +125,9 @@ def _place(github: str | None) -> Place | None:
     return Place(**{name: part or "" for name, part in found.groupdict().items()})
 
 
-def _notebooks(given: Assignment | None, edition: str, folder: str, student: str | None = None, place: Place | None = None) -> dict[Path, str]:
+def _notebooks(
+    given: Assignment | None, edition: str, folder: str, student: str | None = None, place: Place | None = None
+) -> dict[Path, str]:
     import nbformat
 
     values = given.values(student) if given else {}
@@ -162,7 +165,9 @@ def brief(given: Assignment, student: str | None = None, place: Place | None = N
         own = [exercise for name, exercise in check.EXERCISES.items() if exercise.notebook == notebook.name and name in points]
         links = _links(place, f"{folder}/{notebook.name}.ipynb") if place else ""
         rows.append(asdict(row) | {"notebook": notebook.name, "exercises": len(own), "links": links})
-    return _rendered("brief.md.jinja", given=given, student=student, rows=rows, needed=needed, own=_own_values(given, values), points=points)
+    return _rendered(
+        "brief.md.jinja", given=given, student=student, rows=rows, needed=needed, own=_own_values(given, values), points=points
+    )
 
 
 def _own_values(given: Assignment, values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -172,7 +177,9 @@ def _own_values(given: Assignment, values: dict[str, dict[str, Any]]) -> dict[st
         defaults = course.parameters_of(notebook)
         own = {name: value for name, value in values[notebook.name].items() if value != defaults[name]}
         found[notebook.name] = {name: value for name, value in own.items() if name not in ("assignment", "student", "run_dir")}
-    shared = {name: value for name, value in found[given.notebooks[0].name].items() if all(own.get(name) == value for own in found.values())}
+    shared = {
+        name: value for name, value in found[given.notebooks[0].name].items() if all(own.get(name) == value for own in found.values())
+    }
     return {"": shared} | {name: {n: v for n, v in own.items() if n not in shared} for name, own in found.items()}
 
 
@@ -188,7 +195,9 @@ def marking_guide(given: Assignment) -> str:
 def _rendered(template: str, **facts: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("lab_utils", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # Markdown
+    environment = Environment(
+        loader=PackageLoader("lab_utils", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )  # Markdown
     return environment.get_template(template).render(**facts).rstrip() + "\n"
 
 

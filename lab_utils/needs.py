@@ -16,7 +16,7 @@ Everything follows from configurations; neither torch nor weights are loaded. GB
   results of reading the prompts, and the last position's logits. Other sampling or beams would cost more.
 - A CUDA context takes 0.7 GB, a Python process with torch, transformers and peft 0.65 GB (measured). On a CPU, batches of changing
   length leave gaps in the heap that the C library does not return: 0.6 of the activations (measured with SmolLM2-135M: 0.55 to 0.65),
-  and 1.1 where layers are unpacked between them (0.9 to 1.3).
+  1.1 where layers are unpacked between them (0.9 to 1.3), and 0.3 in full fine-tuning, whose gradients fill some of them (-0.3 to 0.7).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lab_utils.memory import WEIGHT_BYTES
 PROMPT_TOKENS = 40  # instruction, cue and the template's own tokens
 CUDA_CONTEXT_GB = 0.7
 PROCESS_GB = 0.65
-HEAP_GAPS, WHILE_UNPACKING = 0.6, 1.1
+HEAP_GAPS, WHILE_UNPACKING, FILLED_WITH_GRADIENTS = 0.6, 1.1, 0.3
 LOGITS_AT_ONCE = 1 << 25  # numbers; 0.4 GB at 12 bytes
 # Published numbers of documents: training, validation, test. DialogSum's 1,500 test rows are 500 dialogues.
 SPLIT_SIZES = {
@@ -100,7 +100,7 @@ class Needs:
         plan, (prompt, answer) = self.settings.training, self.lengths
         micro_batch = micro_batch or plan.micro_batch
         trained_linear = sum(l.weights for l in self.shape.linears) if self.full else self.trainable
-        kept, plain = micro_batch * self.kept(prompt, answer), self.settings.quantization == "none"
+        kept = micro_batch * self.kept(prompt, answer)
         parts = {
             "weights": 4 * self.trainable + (0 if self.full else self.base),
             "16-bit copies": 2 * trained_linear if self.products == 2 else 0,
@@ -108,7 +108,7 @@ class Needs:
             "optimizer": self._optimizer(),
             "activations": kept,
             "logits": self._logits(micro_batch * answer),
-            "heap gaps": 0 if self.device.capability else (HEAP_GAPS if plain else WHILE_UNPACKING) * kept,
+            "heap gaps": 0 if self.device.capability else self._gaps * kept,
             "overhead": self.overhead,
         }
         return _gigabytes(parts)
@@ -127,6 +127,13 @@ class Needs:
             checkpointing=plan.activation_checkpointing,
         )
         return activations.kept(self.shape, setup, prompt, answer)
+
+    @property
+    def _gaps(self) -> float:
+        """Bytes of the heap between activations, for each byte of them."""
+        if self.full:
+            return FILLED_WITH_GRADIENTS
+        return HEAP_GAPS if self.settings.quantization == "none" else WHILE_UNPACKING
 
     def _logits(self, rows: int) -> float:
         numbers = rows * self.shape.vocabulary

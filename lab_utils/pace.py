@@ -17,7 +17,7 @@ from lab_utils.needs import Needs
 
 # Fitted to nine steps of SmolLM2-135M on 2 CPU cores (three methods, three lengths; the bench's plan cases); not checked on a GPU.
 ELEMENTWISE = 8.8  # seconds of elementwise work for a kept byte, in those that a byte of the timed activation function takes
-OPTIMIZER = 21.0  # the same for each trained parameter's casts, clipping and AdamW
+OPTIMIZER = 3.0  # the same for each trained parameter's casts, clipping and AdamW
 # Fitted to summaries of SmolLM2-135M on the same cores (the bench's generation cases: one row and 30 at a time, bfloat16 and float32).
 READING = 1 / 3  # of the elementwise work of a step: the forward pass alone, which keeps nothing
 WEIGHTS = 0.4  # seconds for a byte of the weights, which each new token reads once for all rows, in those of the timed function

@@ -14,7 +14,6 @@ from lab_utils.course import Notebook
 from lab_utils.errors import LabError
 from lab_utils.training import duration
 
-
 # A kernel logs that it uses TCP, and that it was interrupted when it is shut down: neither is news to a reader.
 QUIET_KERNEL = ["--log-level=CRITICAL"]
 

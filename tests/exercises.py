@@ -17,7 +17,9 @@ def exercises_of(source):
             heading = next((line for line in cell.source.splitlines() if line.startswith("### Exercise")), heading)
         else:
             calls = [node.func for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
-            found += [(f.attr, heading) for f in calls if isinstance(f, ast.Attribute) and ast.unparse(f.value) == "check" and f.attr != "note_in"]
+            found += [
+                (f.attr, heading) for f in calls if isinstance(f, ast.Attribute) and ast.unparse(f.value) == "check" and f.attr != "note_in"
+            ]
     return found
 
 

@@ -75,7 +75,9 @@ def test_solutions_and_remarks_reach_no_student(week):
     written = handout.write(week(), "out")
     students = [path for path in written if path.parts[1] == "student"]
     assert students and not any("Instructor" in path.read_text() or "BEGIN SOLUTION" in path.read_text() for path in students)
-    assert not any("marking" in path.name or "look_for" in path.read_text() or "Paired differences." in path.read_text() for path in students)
+    assert not any(
+        "marking" in path.name or "look_for" in path.read_text() or "Paired differences." in path.read_text() for path in students
+    )
 
 
 # --- students -----------------------------------------------------------------------------------------------------------------
@@ -112,7 +114,9 @@ def test_a_roster_is_a_line_each_or_the_first_column(tmp_path, text, students):
     assert handout.roster(tmp_path / "class.csv") == students
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"", "names no student"), (b"ann\nben\nAnn\n", "line 3.*second time"), (b"\xff\xfe\xfa", "UTF-8")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "names no student"), (b"ann\nben\nAnn\n", "line 3.*second time"), (b"\xff\xfe\xfa", "UTF-8")]
+)
 def test_a_roster_that_cannot_be_used_is_refused(tmp_path, content, words):
     (tmp_path / "class.txt").write_bytes(content)
     with pytest.raises(LabError, match=words):
@@ -138,7 +142,17 @@ def test_no_id_leaves_the_folder(week, tmp_path, student):
 def test_the_brief_says_what_to_do_until_when_what_it_takes_what_counts_and_how_to_hand_in(week):
     handout.write(week(), "out")
     text = handout.Path("out/student/brief.md").read_text()
-    said = ["Friday, 18:00", "Find out **why**", "| 03_lora |", "GB", "3.5 points", "Compares fairly", "30 minutes", "10 MB", "lab pack runs/week1"]
+    said = [
+        "Friday, 18:00",
+        "Find out **why**",
+        "| 03_lora |",
+        "GB",
+        "3.5 points",
+        "Compares fairly",
+        "30 minutes",
+        "10 MB",
+        "lab pack runs/week1",
+    ]
     assert [words for words in said if words not in text] == []
     assert "`seed = 7`" in text and "`rank = 8`" in text
 
@@ -256,7 +270,9 @@ def test_files_that_nobody_touched_follow_the_assignment(week):
 def test_the_command_names_every_file_that_it_writes(week, capsys):
     assert cli.main(["assignment", week(), "--out", "out"]) == cli.DONE
     written = capsys.readouterr().out.splitlines()
-    assert {path for path in handout.Path("out").rglob("*") if path.is_file() and path.name != handout.WRITTEN} == set(map(cli.Path, written))
+    assert {path for path in handout.Path("out").rglob("*") if path.is_file() and path.name != handout.WRITTEN} == set(
+        map(cli.Path, written)
+    )
 
 
 def test_the_command_asks_where_to_and_prints_the_schema(week, capsys):

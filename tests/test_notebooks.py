@@ -10,9 +10,9 @@ import yaml
 from exercises import exercises_of, verdicts
 
 from lab_utils import bootstrap, config, notebooks, runner, runs
+from lab_utils.check.exercise import NOT_ATTEMPTED, PASSED
 from lab_utils.course import NOTEBOOKS, parameters_of, root
 from lab_utils.course import source as source_of
-from lab_utils.check.exercise import NOT_ATTEMPTED, PASSED
 
 SOURCES = [source_of(notebook) for notebook in NOTEBOOKS]
 DATA = ("data", "data_dir", "document_column", "summary_column", "test_from", "test_examples", "data_seed")  # what decides the test set

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from lab_utils import bootstrap, course, readme, runner
+from lab_utils import bootstrap, course, readme
 
 ROOT = bootstrap.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import shrunken
 
-from lab_utils import config, course, data, methods, prompts, runner, runs
+from lab_utils import config, course, data, methods, prompts, runs
 
 KINDS = {
     "flan-t5-base-dialogsum": "flan-t5",

@@ -3,7 +3,7 @@ import json
 import nbformat
 import pytest
 
-from lab_utils import config, course, editions, runner
+from lab_utils import course, editions, runner
 from lab_utils.errors import LabError
 
 

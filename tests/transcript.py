@@ -29,7 +29,12 @@ def checkout(folder):
 def run(page, folder, environment):
     """The page's text with what its commands say now, in that folder."""
     programs = checkout(folder)
-    variables = environment | {"PATH": f"{programs}:{environment['PATH']}", "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+    variables = environment | {
+        "PATH": f"{programs}:{environment['PATH']}",
+        "PYTHONPATH": str(folder),
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "120",
+    }
 
     def again(block):
         language, name, text = block.groups()
@@ -40,7 +45,13 @@ def run(page, folder, environment):
         said = []
         for command in re.findall(r"^\$ (.*)$", text, re.M):
             done = subprocess.run(
-                ["bash", "-c", command], cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_SECONDS
+                ["bash", "-c", command],
+                cwd=folder,
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=LIMIT_SECONDS,
             )
             said.append(f"$ {command}\n{done.stdout}")
         return f"```console\n{''.join(said)}```"

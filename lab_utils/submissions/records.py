@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lab_utils import expected, metrics
-from lab_utils.generation import Prediction
 from lab_utils.plots import METHOD_NAMES
 from lab_utils.sheets import printable
 
@@ -109,8 +109,9 @@ def _words(text: str) -> int:
 
 @lru_cache(maxsize=200_000)  # a class shares its baseline's summaries, and often more
 def _rouge(prediction: str, references: tuple[str, ...]) -> tuple[float, ...]:
-    [row] = metrics.score([Prediction("", prediction, references, 0, True)])
-    return tuple(row[name] for name in metrics.ROUGE)
+    """As `metrics.score` by its protocol, without the companions, which nobody counts again and which take half as long once more."""
+    pairs = [metrics.rouge(prediction, reference) for reference in references]
+    return tuple(fmean(pair[name] for pair in pairs) for name in metrics.ROUGE)
 
 
 def minutes(records: Mapping[str, dict]) -> float | None:
