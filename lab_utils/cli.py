@@ -57,9 +57,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--student", metavar="ID", help="with --assignment: the values that it gives this student")
     made.add_argument("--fresh", action="store_true", help="run again what is already finished")
 
-    made = command(
-        "assignment", assignment, "write what a class gets: notebooks with an assignment's values, a brief, the instructor's key"
-    )
+    made = command("assignment", assignment, "write what a class gets: notebooks with an assignment's values, a brief, and your key")
     made.add_argument("assignment", metavar="A", nargs="?", help="an assignment's name or YAML file (default: the default parameters)")
     made.add_argument("--out", metavar="DIR", help="where they go: student, solution and instructor")
     made.add_argument("--students", metavar="FILE", help="ids, one a line or the first column of a CSV: a folder for each")
@@ -79,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--assignment", metavar="A", required=True, help="an assignment's name or YAML file")
     made.add_argument("--students", metavar="FILE", help="ids of the class, to name who is missing")
     made.add_argument("--out", metavar="DIR", default="marks", help="where table and pages go (marks)")
+
+    made = command("sweep", sweep, "train every point of a grid, and choose among them on validation data")
+    made.add_argument("grid", metavar="GRID.yaml")
+    made.add_argument("--out", metavar="DIR", required=True, help="where the points' records and the table go")
+    made.add_argument("--list", action="store_true", help="print number, label and `lab train` command of each point instead")
+    made.add_argument("--only", metavar="N,N-M", default="", help="these points only, such as a job's own; no table is written then")
+    made.add_argument("--report", action="store_true", help="only write the table, of the records that are there")
 
     made = command("train", train, "train and score one method without a notebook")
     made.add_argument("--recipe", metavar="R", required=True)
@@ -214,6 +219,19 @@ def check_submissions(arguments) -> None:
     print(gradebook.mark(reading.read_all(arguments.paths), given, arguments.out, students))
 
 
+def sweep(arguments) -> None:
+    from lab_utils import sweep as sweeping
+
+    points = sweeping.points(arguments.grid)
+    if arguments.list:
+        print(sweeping.listing(points, arguments.out))
+    elif arguments.report:
+        sweeping.keep_plan(points, Path(arguments.out))
+        print(sweeping.report(arguments.out))
+    else:
+        sweeping.run(points, arguments.out, sweeping.numbers(arguments.only))
+
+
 def train(arguments) -> None:
     from lab_utils import methods, metrics, runner
     from lab_utils.significance import Interval
@@ -232,7 +250,7 @@ def train(arguments) -> None:
 
 
 def search(arguments) -> None:
-    from lab_utils import runner, runs
+    from lab_utils import files, runner
     from lab_utils import search as searching
 
     try:
@@ -241,7 +259,7 @@ def search(arguments) -> None:
         raise LabError(f"--rates takes numbers with commas between them, for example 1e-4,2e-4; got '{arguments.rates}'.") from error
     if arguments.method == "zero_shot":
         raise LabError("zero_shot has no learning rate: search for full, lora or qlora.")
-    runs.make_folder(Path(arguments.out).parent)
+    files.make_folder(Path(arguments.out).parent)
     record = searching.learning_rates(arguments.recipe, arguments.method, rates, **runner.parse_assignments(arguments.parameters))
     searching.add(record, Path(arguments.out))
     for row in record["tried"]:

@@ -280,7 +280,7 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
         target[field] = value
         if name in ("model", "model_dir"):
             values["model"]["label"] = Path(str(value)).name
-        if name == "model" and (choice := values["models"].get(value)):
+        if name == "model" and (choice := values["models"].get(str(value))):
             values["model"]["label"] = choice["label"]
             values["prompt"] = choice["prompt"] or values["prompt"]
         if name == "batch_size" and parameters.get("micro_batch") is None and isinstance(value, int):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils import assignments, budget, check, course, editions, expected, plots, runs
+from lab_utils import assignments, budget, check, course, editions, expected, plots
 from lab_utils.assignments import Assignment
 from lab_utils.errors import LabError
 
@@ -235,10 +235,10 @@ def _written(out: Path, files: dict[Path, str], force: bool) -> list[Path]:
             "move such files away, choose another folder with --out, or replace them with --force."
         )
     for path, text in files.items():
-        runs.make_folder((out / path).parent)
-        runs.write_text(out / path, text)
+        files.make_folder((out / path).parent)
+        files.write_text(out / path, text)
     digests = {path.as_posix(): _digest(out / path) for path in files}
-    runs.write_text(record, json.dumps(before | digests, indent=1) + "\n")
+    files.write_text(record, json.dumps(before | digests, indent=1) + "\n")
     return [out / path for path in files]
 
 

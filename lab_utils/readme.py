@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lab_utils import cli, comparison, config, devices, metrics, plan, report, runs
+from lab_utils import cli, comparison, config, devices, files, metrics, plan, report, runs
 from lab_utils.bench import cases as bench_cases
 from lab_utils.bench import report as bench_report
 from lab_utils.bench import results as bench_results
@@ -36,7 +36,7 @@ def keep(run_dir: str | Path, recipe: str, data_dir: str | None = None) -> None:
         line.name: [{"id": row["id"], **{key: round(row[key], 4) for key in metrics.MEASURES}} for row in line.rows] for line in lines
     }
     kept = {"references": max(len(p.references) for p in finished[0].predictions), "lines": scores}
-    runs.write_text(target / "scores.json", json.dumps(kept) + "\n")
+    files.write_text(target / "scores.json", json.dumps(kept) + "\n")
 
 
 def systems(recipe: str) -> tuple[list[comparison.Line], int]:

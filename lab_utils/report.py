@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
 
-from lab_utils import analysis, companions, comparison, encoder_score, metrics, plots, rating, runs
+from lab_utils import analysis, companions, comparison, encoder_score, files, metrics, plots, rating, runs
 from lab_utils.data import Example
 from lab_utils.significance import bootstrap
 
@@ -58,7 +58,7 @@ def make(run_dir: str | Path, test: Sequence[Example] | None = None, encoder: st
     material = _material(run_dir, test)
     facts = _facts(Path(run_dir), material, encoder)
     path = Path(run_dir) / "report.html"
-    runs.write_text(path, _page(facts, figures(material.systems), _texts(material)))
+    files.write_text(path, _page(facts, figures(material.systems), _texts(material)))
     return path, facts
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_utils import assignments, budget, config, course, editions, runs, yamls
+from lab_utils import assignments, budget, config, course, editions, files, runs, yamls
 from lab_utils.course import Notebook
 from lab_utils.errors import LabError
 from lab_utils.training import duration
@@ -37,7 +37,7 @@ def run(
     """
     plan = planned(recipe, assignment, only, parameters, out, student)
     run_dir = Path(plan[0][1]["run_dir"])
-    runs.make_folder(course.root() / run_dir)
+    files.make_folder(course.root() / run_dir)
     if assignment:
         needed = budget.estimate(plan)
         print(budget.describe(needed, course.root() / run_dir) + "\n", flush=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_utils import config, data, environment, models, runs, training
+from lab_utils import config, data, environment, files, models, training
 
 
 def learning_rates(recipe: str, method: str, rates: Sequence[float], seed: int = 0, **parameters) -> dict:
@@ -44,4 +44,4 @@ def add(record: dict, path: Path) -> None:
     """Puts the record into a JSON file of searches, in place of an older one of the same recipe and method."""
     searches = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     kept = [s for s in searches if (s["recipe"], s["method"]) != (record["recipe"], record["method"])]
-    runs.write_text(path, json.dumps([*kept, record], indent=2) + "\n")
+    files.write_text(path, json.dumps([*kept, record], indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""YAML files as people mean them: numbers and flags of YAML 1.2, no name given twice, and the line of everything for whoever has to mend it."""
+"""YAML files as people mean them: numbers and flags of YAML 1.2, no name given twice, and the line of everything that may need mending."""
 
 from __future__ import annotations
 

@@ -117,6 +117,7 @@ def test_a_file_may_extend_one_that_comes_with_the_lab(write):
 
 # --- mistakes -----------------------------------------------------------------------------------------------------------------
 
+# ruff: noqa: E501
 MALFORMED = {
     "a misspelled name": ("title: t\ntitel: u\n", "line 2: unknown name 'titel', did you mean 'title'?"),
     "no title": ("recipe: tiny-causal\n", "'title' is missing"),

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lab_utils import analysis, cli, rating, report, runs
+from lab_utils import analysis, cli, files, rating, report, runs
 from lab_utils.data import Example
 from lab_utils.errors import LabError
 from lab_utils.generation import Prediction
@@ -48,7 +48,7 @@ def record(method, count, **changes):
 
 
 def save(folder, method, predictions, **changes):
-    run = runs.Run(runs.make_folder(folder / method), {})
+    run = runs.Run(files.make_folder(folder / method), {})
     run.save_predictions(predictions)
     run.add(**record(method, len(predictions), **changes))
     if method != "zero_shot":

@@ -13,6 +13,7 @@ import pytest
 
 from lab_utils import cli, config, plots, sweep, yamls
 from lab_utils.errors import LabError
+from lab_utils.sweep.claims import claimed
 
 RATES = """
 title: Rates
@@ -335,22 +336,22 @@ def test_the_claim_of_a_dead_process_is_taken_over(points, tmp_path):
 
 def test_a_living_process_with_a_dead_ones_number_holds_no_claim(tmp_path):
     claim(tmp_path, "key", os.getpid(), started=1.0)
-    with sweep._claimed(tmp_path, "key") as holder:
+    with claimed(tmp_path, "key") as holder:
         assert holder is None
 
 
 def test_of_two_that_find_a_dead_claim_only_one_gets_it(tmp_path):
     claim(tmp_path, "key", 2**22 + 1)
-    with sweep._claimed(tmp_path, "key") as first, sweep._claimed(tmp_path, "key") as second:
+    with claimed(tmp_path, "key") as first, claimed(tmp_path, "key") as second:
         assert first is None and second == f"process {os.getpid()}"
-    with sweep._claimed(tmp_path, "key") as again:
+    with claimed(tmp_path, "key") as again:
         assert again is None
 
 
 def test_a_claim_is_given_back_when_the_point_fails(tmp_path):
-    with pytest.raises(ValueError), sweep._claimed(tmp_path, "key"):
+    with pytest.raises(ValueError), claimed(tmp_path, "key"):
         raise ValueError
-    with sweep._claimed(tmp_path, "key") as holder:
+    with claimed(tmp_path, "key") as holder:
         assert holder is None
 
 

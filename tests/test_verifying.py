@@ -75,18 +75,18 @@ def test_every_finding_is_a_whole_sentence(work, assignment):
 
 def test_what_could_not_be_read_is_passed_on(work, assignment):
     findings = verify(work.submission(problems=["run.json of lora was changed after it was packed."]), assignment)
-    assert said(findings, "readable", LOOK) == "run.json of lora was changed after it was packed."
+    assert said(findings, "files", LOOK) == "run.json of lora was changed after it was packed."
 
 
 def test_an_unfinished_run_is_named_with_its_reason(work, assignment):
     findings = verify(half_finished(work).submission(), assignment)
-    assert "QLoRA is failed, not finished: OutOfMemoryError: the GPU is full." in said(findings, "complete", WRONG)
-    assert not [finding for finding in findings if finding.method == "qlora" and finding.check != "complete"]
+    assert "QLoRA did not finish (failed): OutOfMemoryError: the GPU is full." in said(findings, "completeness", WRONG)
+    assert not [finding for finding in findings if finding.method == "qlora" and finding.check != "completeness"]
 
 
 def test_missing_records_summaries_notebooks_and_answers_are_named(work, assignment):
     del work.records["full"], work.predictions["full"], work.predictions["lora"], work.notebooks["03_lora"]
-    sentences = said(verify(work.submission(), assignment), "complete", WRONG)
+    sentences = said(verify(work.submission(), assignment), "completeness", WRONG)
     assert "record of full fine-tuning is missing" in sentences and "summaries of LoRA are missing" in sentences
     assert "notebooks are missing: 03_lora." in sentences and "answers to these exercises are missing: break_even" in sentences
 
@@ -96,14 +96,14 @@ def test_what_the_assignment_does_not_require_may_be_missing(work, load):
     work.records, work.predictions, work.notebooks = {}, {}, {}
     findings = verify(work.submission(), assignment)
     assert not [finding for finding in findings if finding.state == WRONG]
-    assert found(findings, "complete", FINE)
+    assert found(findings, "completeness", FINE)
 
 
 def test_a_method_that_was_not_assigned_is_for_a_person_to_look_at(work, load):
     shorter = load(FILE.replace("tiny-causal", "tiny-causal\nhand_out: [1, 3]"))
     work.notebooks = {name: one for name, one in work.notebooks.items() if name[:2] in ("01", "03")}
     findings = verify(work.submission(), shorter)
-    assert {finding.method for finding in found(findings, "complete", LOOK)} == {"full", "qlora"}
+    assert {finding.method for finding in found(findings, "completeness", LOOK)} == {"full", "qlora"}
     assert not [finding for finding in findings if finding.state == WRONG]
 
 
@@ -223,6 +223,9 @@ def test_the_labs_own_record_outranks_the_class(load):
     assert expectations.recorded("smollm2-everyday", "lora")["config"]["recipe"]["model"]["source"] == settings.recipe.model.source
     work = honest(load("title: All\nrecipe: smollm2-everyday\nhand_out: [3]\n", "all"))
     assert "than expected" in said(verify(work.submission(), assignment), "base model", WRONG)
+    class_ = [replace(work.submission(), student=student) for student in ("ada", "grace", "alan")]
+    findings = verify(class_[0], assignment, expectations.expect(class_, assignment))
+    assert "the published weights may have changed" in said(findings, "base model", LOOK) and not found(findings, "base model", WRONG)
 
 
 def test_where_the_data_cannot_be_read_the_class_decides_and_only_asks_for_a_look(load, monkeypatch):
@@ -353,12 +356,12 @@ def test_examples_left_out_for_their_length_are_no_contradiction(load):
 def test_a_try_out_is_no_run(work, load):
     longer = load(FILE.replace("test_examples: 4", "test_examples: 4, train_examples: 40"))
     findings = verify(try_out(honest(longer)).submission(), longer)
-    assert "LoRA is a try-out, not a run: 1 of 5 training steps" in said(findings, "try-out", WRONG)
+    assert "LoRA is a try-out, not a run: 1 of 5 training steps" in said(findings, "length", WRONG)
 
 
 def test_fewer_test_documents_make_a_try_out(work, load):
     more = load(FILE.replace("test_examples: 4", "test_examples: 9"))
-    assert "4 of 9 test documents" in said(verify(work.submission(), more), "try-out", WRONG)
+    assert "4 of 9 test documents" in said(verify(work.submission(), more), "length", WRONG)
 
 
 @pytest.mark.parametrize("value", [None, "3.1", float("inf"), []])

@@ -1,6 +1,7 @@
 """The commands of a page run again: `python tests/transcript.py PAGE` writes what they say into it.
 
-A block ```` ```console ```` holds commands, each behind `$ `, and what they say. A block with a file's name behind its language is written to that file.
+A block ```` ```console ```` holds commands, each behind `$ `, and what they say. A block with a file's name behind its language is
+written to that file.
 """
 
 import re

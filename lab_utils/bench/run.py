@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lab_utils import runs
+from lab_utils import files, runs
 from lab_utils.bench import measure, report
 from lab_utils.bench.cases import BATCH, MICRO_BATCH, Case, Size, cases
 from lab_utils.bench.results import in_words
@@ -181,7 +181,7 @@ def bench(
         skipped.append("No GPU that CUDA can use was found: the GPU section is left out.")
     for sentence in skipped:
         say(sentence)
-    path = runs.make_folder(out or (QUICK_OUT if quick else RECORDED)) / f"{file_name(here[devices[-1]]['hardware'])}.json"
+    path = files.make_folder(out or (QUICK_OUT if quick else RECORDED)) / f"{file_name(here[devices[-1]]['hardware'])}.json"
     record: dict[str, Any] = {
         "schema": SCHEMA, "status": "partial", "date": datetime.now(UTC).date().isoformat(), "commit": runs._commit(), "quick": quick,
         "rounds": rounds, "skipped": skipped, "course": None, "sections": {},
@@ -196,7 +196,7 @@ def bench(
     one_round = {case.name for case in chosen if once and re.search(once, case.name)}
 
     def write() -> None:
-        runs.write_text(path, json.dumps(record, indent=1) + "\n")
+        files.write_text(path, json.dumps(record, indent=1) + "\n")
 
     for device in devices:
         size = QUICK if quick else ON_GPU if device == "cuda" else FULL

@@ -8,7 +8,7 @@ from statistics import median
 from lab_utils.check.exercise import ALMOST, NOT_ATTEMPTED, PASSED
 from lab_utils.plots import COLORS, MARKERS, METHOD_NAMES, QUIET, Picture, axes
 
-ROWS = 5  # heights at which the points of one method lie, so that equal values stay apart
+ROWS = 9  # heights at which the points of one method lie, so that equal values stay apart
 LOOKS = {PASSED: ("#009E73", ""), ALMOST: ("#E69F00", "///"), NOT_ATTEMPTED: ("#d9d9d9", "...")}
 
 
@@ -21,9 +21,9 @@ def spread(values: Mapping[str, Sequence[float]], what: str) -> Picture:
     """
     with axes(width=6.4, height=0.9 + 0.6 * len(values)) as (figure, axis):
         for line, (method, numbers) in enumerate(values.items()):
-            heights = [line + 0.11 * (place % ROWS - ROWS // 2) for place in range(len(numbers))]
+            heights = [line + 0.07 * (place % ROWS - ROWS // 2) for place in range(len(numbers))]
             look = {"color": COLORS.get(method, QUIET), "marker": MARKERS.get(method, "o")}
-            axis.plot(sorted(numbers), heights, linestyle="none", markersize=5, alpha=0.6, **look)
+            axis.plot(sorted(numbers), heights, linestyle="none", markersize=4.5, alpha=0.6, **look)
             axis.plot([median(numbers)] * 2, [line - 0.38, line + 0.38], color="black", linewidth=2)
         axis.set_yticks(range(len(values)), [METHOD_NAMES.get(method, method) for method in values])
         axis.set(xlabel=what, ylim=(len(values) - 0.45, -0.55), axisbelow=True)
@@ -50,6 +50,7 @@ def exercises(counts: Mapping[str, Mapping[str, int]]) -> Picture:
         axis.invert_yaxis()
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set(xlabel="students")
+        axis.margins(y=0.4 / len(counts))
         axis.legend(ncols=len(LOOKS), loc="lower left", bbox_to_anchor=(0, 1.0))
         told = "; ".join(f"{name} {', '.join(f'{row.get(state, 0)} {state}' for state in LOOKS)}" for name, row in counts.items())
         return Picture(figure, f"Students by state of each exercise. {told}.")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent
 LONG_AGO = datetime.min.replace(tzinfo=UTC)  # for a submission that does not say when it was packed
+DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # no names of files on Windows
 FORMULAS = tuple("=+-@＝＋－＠\t\r\n")  # how a cell begins that a spreadsheet would compute
 
 
@@ -162,7 +163,7 @@ def _file_name(student: str) -> str:
     """A name that every file system takes, the same every time. A hash sets apart students whose names it had to change."""
     plain = unicodedata.normalize("NFKD", _same_student(student)).encode("ascii", "ignore").decode()
     safe = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
-    if safe == student and len(safe) > 4:  # shorter ones may be devices on Windows, such as con or lpt1
+    if safe == student and not DEVICES.fullmatch(safe):
         return safe
     return f"{safe or 'student'}-{hashlib.sha256(writable(_same_student(student)).encode()).hexdigest()[:8]}"
 

@@ -89,13 +89,9 @@ def _runs(case: Case) -> Iterator[Said]:
         if record is None and "records" in required:
             yield method, WRONG, f"The record of {named(method)} is missing."
         elif record is not None and method not in case.finished:
-            reason = at(record, "error")
+            status, reason = shown(at(record, "status") or "no status"), at(record, "error")
             because = f": {shown(reason).rstrip('.')}" if reason else ""
-            yield (
-                method,
-                WRONG,
-                f"The run of {named(method)} is {shown(at(record, 'status') or 'of unknown status')}, not finished{because}.",
-            )
+            yield method, WRONG, f"The run of {named(method)} did not finish ({status}){because}."
         elif record is not None and "predictions" in required and not case.rows(method):
             yield method, WRONG, f"The summaries of {named(method)} are missing (predictions.jsonl)."
     for method in records.keys() - case.settings.keys():
@@ -103,16 +99,20 @@ def _runs(case: Case) -> Iterator[Said]:
 
 
 def _names(case: Case) -> Iterator[Said]:
-    submission = case.submission
-    right = {"assignment": case.assignment.name, "student": submission.student}
-    given = [(None, "The submission", {"assignment": submission.assignment})]
+    right = {"assignment": case.assignment.name, "student": case.submission.student}
+    given = [(None, "The submission", {"assignment": case.submission.assignment})]
     given += [(m, f"The record of {named(m)}", {what: at(record, what) for what in right}) for m, record in case.finished.items()]
-    for method, where, names in given:
-        for what, name in names.items():
-            if name is None:
-                yield method, LOOK, f"{where} names no {what}."
-            elif _same_for_all(name) != _same_for_all(right[what]):
-                yield method, WRONG, f"{where} names another {what}: {shown(name)} instead of {shown(right[what])}."
+    unlike = [
+        (method, LOOK, f"{where} names no {what}.")
+        if name is None
+        else (method, WRONG, f"{where} names another {what}: {shown(name)} instead of {shown(right[what])}.")
+        for method, where, names in given
+        for what, name in names.items()
+        if name is None or _same_for_all(name) != _same_for_all(right[what])
+    ]
+    yield from unlike
+    if case.finished and not unlike:
+        yield None, FINE, "Every record names this assignment and this student."
 
 
 def _same_for_all(name: Any) -> Any:
@@ -166,18 +166,18 @@ def _notebooks(case: Case) -> Iterator[Said]:
 
 # Check -> what judges it, and what to say where that has nothing to say; None: that there is no finished run.
 CHECKS: dict[str, tuple[Callable[[Case], Iterator[Said]], str | None]] = {
-    "readable": (_readable, "Every file could be read."),
-    "complete": (_complete, "Everything that is required was handed in."),
-    "names": (_names, "Every record names this assignment and this student."),
+    "files": (_readable, "Every file could be read."),
+    "completeness": (_complete, "Everything that is required was handed in."),
+    "names": (_names, None),
     "settings": (fairness.settings, None),
     "test set": (fairness.test_set, None),
     "base model": (fairness.base, None),
     "baseline": (fairness.baseline, None),
     "scores": (accounts.scores, None),
     "budget": (accounts.budget, None),
-    "try-out": (accounts.length, None),
+    "length": (accounts.length, None),
     "training": (accounts.losses, "No method was trained, so there is no loss to check."),
-    "limits": (accounts.limits, "No limit of the assignment was passed."),
+    "limits": (accounts.limits, "Every limit that the assignment sets was kept."),
     "expected scores": (accounts.bands, "No method was trained, so there is no score to compare."),
     "exercises": (_exercises, None),
     "notebooks": (_notebooks, "No notebook was handed in, so there is none to check."),
