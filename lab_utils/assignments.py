@@ -315,7 +315,7 @@ class _Named:
 
 
 def _recipes(values: Mapping[str, Any], problems: _Problems) -> list[_Named]:
-    """The recipe and those that it varies among, as far as they can be read."""
+    """The recipe and those that it varies among, as far as they can be read; the default where none can, so that the rest is checked."""
     vary = values.get("vary")
     among = vary.get("recipes") if isinstance(vary, dict) and isinstance(vary.get("recipes"), list) else []
     places = [("recipe",), *(("vary", "recipes", number) for number in range(len(among)))]
@@ -327,7 +327,7 @@ def _recipes(values: Mapping[str, Any], problems: _Problems) -> list[_Named]:
             found.append(_Named(name, config.load_recipe(name).methods))
         except LabError as error:
             problems.add(place, str(error).rstrip("."))
-    return found
+    return found or [_Named(course.DEFAULT_RECIPE, config.load_recipe(course.DEFAULT_RECIPE).methods)]
 
 
 def _handed_out(values: Mapping[str, Any], recipes: list[_Named], problems: _Problems) -> list[Notebook]:
@@ -399,7 +399,8 @@ def _check_exercises(values: Mapping[str, Any], problems: _Problems) -> None:
     for number, name in enumerate(named) if isinstance(named, list | dict) else ():
         place = ("exercises", name if isinstance(named, dict) else number)
         if not isinstance(name, str) or name not in check.EXERCISES:
-            problems.add(place, f"no exercise '{name}'{config.did_you_mean(name, check.EXERCISES)}; known: {', '.join(check.EXERCISES)}")
+            near = config.did_you_mean(name, check.EXERCISES)
+            problems.add(place, f"no exercise '{name}'{near or '; known: ' + ', '.join(check.EXERCISES)}")
             continue
         words = values.get("hand_out")
         home = check.EXERCISES[name].notebook

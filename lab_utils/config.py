@@ -252,6 +252,12 @@ def load_recipe(name: str) -> Recipe:
         if is_file:
             raise LabError(f"No recipe file '{name}': check the path, or use one of {', '.join(recipe_names())}.")
         raise LabError(f"Unknown recipe '{name}'{did_you_mean(name, recipe_names())}; known recipes: {', '.join(recipe_names())}.")
+    return _recipe(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _recipe(path: Path, changed: int) -> Recipe:
+    """The recipe in a file, read once for each time that it was changed."""
     document = yamls.read(path)
     return build(Recipe, {"name": path.stem, **document.values}, f"recipe {path.name}", document.line)
 
@@ -321,7 +327,8 @@ def did_you_mean(word: str, known) -> str:
 
 def unknown_parameter(name: str, known, where: str) -> str:
     """What to say of a parameter that a notebook, or something else with parameters, does not have."""
-    return f"unknown parameter '{name}' for {where}{did_you_mean(name, known)} (known: {', '.join(sorted(known))})"
+    near = did_you_mean(name, known)
+    return f"unknown parameter '{name}' for {where}{near or ' (known: ' + ', '.join(sorted(known)) + ')'}"
 
 
 class Mistakes(LabError):

@@ -19,6 +19,7 @@ from lab_utils.course import Notebook
 from lab_utils.editions import Region
 from lab_utils.errors import LabError
 
+CONFIG = "nbgrader_config.py"
 CELL_SECONDS = 3600  # what a cell may take where the assignment sets no limit; nbgrader's own 30 seconds would stop any training
 STUB = "# YOUR CODE HERE"  # nbgrader puts the same text into every gap; the lab's stubs stand outside the markers
 LEAVES_ITS_FOLDER = re.compile(r"^os\.chdir\(root\)\n", re.MULTILINE)
@@ -30,7 +31,8 @@ def write(kind: str, given: Assignment, out: str | Path, force: bool = False) ->
     """Writes an assignment's notebooks as a grader takes them; returns the files' paths.
 
     Args:
-        kind: "nbgrader": source/<assignment>/NN_*.ipynb and nbgrader_config.py, in a course's folder; "otter": NN_*.ipynb.
+        kind: "nbgrader": source/<assignment>/NN_*.ipynb in a course's folder, and nbgrader_config.py unless the course has one;
+            "otter": NN_*.ipynb.
         force: replace files that were changed, too.
 
     Raises:
@@ -46,13 +48,11 @@ def write(kind: str, given: Assignment, out: str | Path, force: bool = False) ->
             f"Assignment {given.name} gives each student values of their own, and {kind} hands one notebook to all: "
             "leave 'vary' out of the file, or hand out with --students FILE and mark with `lab check`."
         )
-    folder, files = Path(), {}
-    if kind == "nbgrader":
-        folder = Path("source", handout.safe(given.name))
-        files[Path("nbgrader_config.py")] = nbgrader_config(given)
-    for notebook in given.notebooks:
-        files[folder / f"{notebook.name}.ipynb"] = nbformat.writes(MAKERS[kind](notebook, given)) + "\n"
-    return handout._written(Path(out), files, force)
+    folder = Path("source", handout.safe(given.name)) if kind == "nbgrader" else Path()
+    texts = {folder / f"{notebook.name}.ipynb": nbformat.writes(MAKERS[kind](notebook, given)) + "\n" for notebook in given.notebooks}
+    if kind == "nbgrader" and not Path(out, CONFIG).exists():
+        texts[Path(CONFIG)] = nbgrader_config(given)
+    return handout._written(Path(out), texts, force)
 
 
 # --- nbgrader -----------------------------------------------------------------------------------------------------------------

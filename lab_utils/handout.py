@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils import assignments, budget, check, course, editions, expected, plots
+from lab_utils import assignments, budget, check, course, editions, expected, files, plots
 from lab_utils.assignments import Assignment
 from lab_utils.errors import LabError
 
@@ -42,18 +42,18 @@ def write(
         raise LabError(f"Assignment {given.name} gives each student values of their own: give the ids with --students FILE, one a line.")
     folders = _folders(students)
     place = _place(github)
-    files: dict[Path, str] = {}
+    texts: dict[Path, str] = {}
     for student, folder in folders.items() or [(None, "student")]:
-        files |= _notebooks(given, "student", folder, student, place)
+        texts |= _notebooks(given, "student", folder, student, place)
         if given:
-            files |= _brief(given, folder, student, place)
+            texts |= _brief(given, folder, student, place)
     for edition in ("solution", "instructor"):
-        files |= _notebooks(given, edition, edition)
+        texts |= _notebooks(given, edition, edition)
     if given:
-        files[Path("instructor/marking.md")] = marking_guide(given)
+        texts[Path("instructor/marking.md")] = marking_guide(given)
         if given.varies:
-            files[Path("instructor/values.csv")] = _choices(given, students)
-    return _written(out, files, force)
+            texts[Path("instructor/values.csv")] = _choices(given, students)
+    return _written(out, texts, force)
 
 
 def roster(path: str | Path) -> list[str]:
@@ -224,22 +224,22 @@ def _choices(given: Assignment, students: Sequence[str]) -> str:
 # --- files --------------------------------------------------------------------------------------------------------------------
 
 
-def _written(out: Path, files: dict[Path, str], force: bool) -> list[Path]:
+def _written(out: Path, texts: dict[Path, str], force: bool) -> list[Path]:
     """Writes the files, unless one of them stands there and is not as the lab wrote it."""
     record = out / WRITTEN
     before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    changed = [out / path for path in files if (out / path).exists() and before.get(path.as_posix()) != _digest(out / path)]
+    changed = [out / path for path in texts if (out / path).exists() and before.get(path.as_posix()) != _digest(out / path)]
     if changed and not force:
         raise LabError(
             f"{', '.join(map(str, changed))}: changed since the lab wrote it, or written by somebody else. Nothing was written; "
             "move such files away, choose another folder with --out, or replace them with --force."
         )
-    for path, text in files.items():
+    for path, text in texts.items():
         files.make_folder((out / path).parent)
         files.write_text(out / path, text)
-    digests = {path.as_posix(): _digest(out / path) for path in files}
+    digests = {path.as_posix(): _digest(out / path) for path in texts}
     files.write_text(record, json.dumps(before | digests, indent=1) + "\n")
-    return [out / path for path in files]
+    return [out / path for path in texts]
 
 
 def _digest(path: Path) -> str:

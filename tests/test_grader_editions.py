@@ -260,6 +260,13 @@ def test_what_somebody_changed_is_not_replaced_unless_forced(kind, week, tmp_pat
     assert "My remark." not in path.read_text(encoding="utf-8")
 
 
+def test_a_courses_own_configuration_is_left_alone_even_when_forced(week, tmp_path):
+    (tmp_path / graders.CONFIG).write_text("c = get_config()\n", encoding="utf-8")
+    written = graders.write("nbgrader", week(hand_out=[3]), tmp_path, force=True)
+    assert (tmp_path / graders.CONFIG).read_text(encoding="utf-8") == "c = get_config()\n"
+    assert [path.name for path in written] == ["03_lora.ipynb"]
+
+
 @EACH
 def test_values_that_vary_are_refused_since_a_grader_hands_out_one_notebook(kind, week, tmp_path):
     with pytest.raises(LabError, match=f"{kind} hands one notebook to all: leave 'vary' out"):

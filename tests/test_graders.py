@@ -15,7 +15,7 @@ from lab_utils import assignments, course, editions, graders
 pytestmark = pytest.mark.graders
 
 ROOT = course.root()
-TOOLS = Path(os.environ.get("LAB_GRADERS", ROOT / ".venv-graders")) / "bin"
+TOOLS = Path(os.environ.get("LAB_GRADERS", ROOT / ".venv-graders")).absolute() / "bin"
 POINTS = {"break_even": 1, "effective_rank": 2.5}  # exercises that need nothing but `check`
 LAST = "went on with 2 directions"
 TOY = """# ---

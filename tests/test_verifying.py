@@ -404,7 +404,7 @@ def test_exercises_that_did_not_pass_are_named_with_the_points(load):
     submission = work.submission()
     sentence = said(verify(submission, assignment), "exercises", LOOK)
     assert "1 of the 3 exercises that count passed, 3 of 6 points" in sentence
-    assert "count_lora (almost), merge (not attempted)" in sentence
+    assert "Almost: count_lora. Not attempted: merge." in sentence
     assert verifying.points(submission, assignment.exercises) == 3
 
 

@@ -20,6 +20,8 @@ def checkout(folder):
     """A copy of what the commands need, so that nothing is left in this one; returns the environment to run them in."""
     for part in ("lab_utils", "notebooks"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    for part in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / part, folder)
     programs = folder / ".bin"
     programs.mkdir()
     (programs / "lab").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lab_utils "$@"\n')

@@ -53,6 +53,17 @@ class Marks:
     folder: Path
     missing: list[str]
 
+    def __str__(self) -> str:
+        """A line for each student, then who should talk to whom, and where the rest stands."""
+        import pandas as pd
+
+        shown = pd.DataFrame([{**row, "points": f"{row['points']:g} of {row['of']:g}"} for row in self.rows])
+        columns = [name for name in shown if name in ("student", "points", "verdict") or name.startswith("ROUGE-1")]
+        lines = [shown[columns].fillna("").to_string(index=False)] if self.rows else ["No submission was found."]
+        lines += [f"Worth a talk: {pair.first} and {pair.second}. {pair.says}" for pair in self.pairs]
+        lines += [f"Nothing from: {', '.join(self.missing)}."] if self.missing else []
+        return "\n".join([*lines, f"The class: {self.folder / 'index.html'}; the table: {self.folder / 'marks.csv'}"])
+
 
 @dataclass(frozen=True)
 class _Marked:

@@ -133,10 +133,11 @@ def _target(out: str | Path | None, run_dir: Path, name: str) -> Path:
 
 
 def _offered(records: dict[str, dict], assignment: str | None) -> list[Notebook]:
-    """The notebooks that the assignment hands out, or else, where it is not on this machine, that the recipe of the records offers."""
+    """The notebooks that the assignment hands out; of one that is not on this machine, those that were begun; without any, the recipe's."""
     if assignment:
         with suppress(LabError):
             return assignments.load(assignment).notebooks
+        return [notebook for notebook in NOTEBOOKS if notebook.method in (None, *records)]
     recipes = [record["config"].get("recipe") for record in records.values() if isinstance(record.get("config"), dict)]
     recipe = next((recipe for recipe in recipes if isinstance(recipe, dict)), dict.fromkeys(METHODS, True))
     return [notebook for notebook in NOTEBOOKS if notebook.method in (None, "zero_shot") or recipe.get(notebook.method)]

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab_utils import expected
-from lab_utils.check.exercise import NOT_ATTEMPTED, PASSED
+from lab_utils.check.exercise import ALMOST, NOT_ATTEMPTED, PASSED
 from lab_utils.submissions import accounts, executed, fairness
 from lab_utils.submissions.expectations import Case, Expectations, expect
 from lab_utils.submissions.fairness import FINE, LOOK, WRONG, Said
 from lab_utils.submissions.records import at, named, shown
+from lab_utils.texts import capitalized
 
 if TYPE_CHECKING:
     from lab_utils.assignments import Assignment
@@ -133,10 +134,11 @@ def points(submission: Submission, exercises: Mapping[str, float]) -> float:
 def _exercises(case: Case) -> Iterator[Said]:
     worth = case.expectations.exercises
     found = states(case.submission, worth)
-    left = [f"{name} ({state})" for name, state in found.items() if state != PASSED]
-    said = f"{len(found) - len(left)} of the {len(found)} exercises that count passed"
+    left = {state: [name for name in found if found[name] == state] for state in (ALMOST, NOT_ATTEMPTED) if state in found.values()}
+    said = f"{list(found.values()).count(PASSED)} of the {len(found)} exercises that count passed"
     said += f", {points(case.submission, worth):g} of {sum(worth.values()):g} points"
-    yield None, LOOK if left else FINE, f"{said}. Not passed: {', '.join(left)}." if left else f"{said}."
+    said = ". ".join([said, *(f"{capitalized(state)}: {', '.join(names)}" for state, names in left.items())])
+    yield None, LOOK if left else FINE, f"{said}."
     seen = {name: state for notebook in case.submission.notebooks.values() for name, state in executed.states(notebook).items()}
     unlike = [f"{name} ({state}; its notebook shows {seen.get(name, 'nothing')})" for name, state in found.items()
               if seen.get(name, NOT_ATTEMPTED) != state]  # fmt: skip
