@@ -6,6 +6,7 @@
 PYTHON ?=
 CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 VENV ?= .venv
+GRADERS ?= .venv-graders
 BIN = $(VENV)/bin
 # Extra words for pip, for example --index-url of PyTorch's CPU builds.
 PIP_ARGS ?=
@@ -16,7 +17,7 @@ STUDENT ?=
 P ?=
 OUT ?=
 
-.PHONY: help run-all test bench install notebooks editions readme lint clean
+.PHONY: help run-all test test-graders bench install notebooks editions readme lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,7 +28,15 @@ run-all: $(VENV)/.installed
 		$(if $(OUT),--out $(OUT)) $(foreach p,$(P),-p $(p)) $(if $(FRESH),--fresh)
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -m "not course"
+	@$(BIN)/python -m pytest -m "not course and not graders"
+
+test-graders: $(VENV)/.installed $(GRADERS)/.installed
+	@LAB_GRADERS=$(GRADERS) $(BIN)/python -m pytest -m graders --numprocesses=0
+
+$(GRADERS)/.installed: $(VENV)/.installed
+	@$(BIN)/python -m venv $(GRADERS)
+	@$(GRADERS)/bin/python -m pip install --quiet "nbgrader>=0.9.6" "otter-grader>=7.0"
+	@touch $@
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m lab_utils.bench $(if $(QUICK),--quick) $(if $(COURSE),--course $(COURSE)) $(if $(OUT),--out $(OUT)) $(if $(FRESH),--fresh)
@@ -56,4 +65,4 @@ lint: $(VENV)/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check lab_utils tests
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(GRADERS) runs

@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", metavar="DIR", help="where they go: student, solution and instructor")
     made.add_argument("--students", metavar="FILE", help="ids, one a line or the first column of a CSV: a folder for each")
     made.add_argument("--github", metavar="OWNER/REPO/BRANCH/FOLDER", help="where DIR will stand, for links that open the notebooks")
+    made.add_argument("--for", dest="grader", metavar="GRADER", help="write them for a department's grader instead: nbgrader or otter")
     made.add_argument("--force", action="store_true", help="replace files that were changed, too")
     made.add_argument("--schema", action="store_true", help="print the JSON Schema of assignment files instead")
 
@@ -192,13 +193,19 @@ def run(arguments) -> None:
 
 
 def assignment(arguments) -> None:
-    from lab_utils import assignments, handout
+    from lab_utils import assignments, graders, handout
 
     if arguments.schema:
         print(json.dumps(assignments.schema(), indent=2))
         return
     if not arguments.out:
         raise LabError("Say where the folders go with --out DIR.")
+    if arguments.grader:
+        if not arguments.assignment or arguments.students or arguments.github:
+            raise LabError("--for takes an assignment's name or file, and no --students or --github: a grader hands one notebook to all.")
+        for path in graders.write(arguments.grader, assignments.load(arguments.assignment), arguments.out, arguments.force):
+            print(path)
+        return
     students = handout.roster(arguments.students) if arguments.students else []
     for path in handout.write(arguments.assignment, arguments.out, students, arguments.github, arguments.force):
         print(path)

@@ -104,13 +104,13 @@ def _baked(text: str, values: dict[str, Any], name: str) -> str:
 def _text(cell, edition: str, place: str) -> str:
     """A cell's text without markers, and for students with stubs in place of what was between them."""
     lines = cell.source.split("\n")
-    for region in reversed(_regions(lines, cell.cell_type, place)):
+    for region in reversed(regions(lines, cell.cell_type, place)):
         inside = lines[region.first : region.last - 1]
         lines[region.first - 1 : region.last] = region.stub if edition == "student" else inside
     return "\n".join(lines)
 
 
-def _regions(lines: Sequence[str], kind: str, place: str) -> list[Region]:
+def regions(lines: Sequence[str], kind: str, place: str) -> list[Region]:
     """The marked parts of a cell, from top to bottom.
 
     Raises:

@@ -52,7 +52,7 @@ def write(kind: str, given: Assignment, out: str | Path, force: bool = False) ->
     texts = {folder / f"{notebook.name}.ipynb": nbformat.writes(MAKERS[kind](notebook, given)) + "\n" for notebook in given.notebooks}
     if kind == "nbgrader" and not Path(out, CONFIG).exists():
         texts[Path(CONFIG)] = nbgrader_config(given)
-    return handout._written(Path(out), texts, force)
+    return handout.keep(Path(out), texts, force)
 
 
 # --- nbgrader -----------------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def _marked(notebook: Notebook) -> dict[str, str]:
 
 def _with_solutions(text: str, stubbed: Stubbed, place: str) -> str:
     lines = text.split("\n")
-    for region in reversed(editions._regions(lines, "code", place)):
+    for region in reversed(editions.regions(lines, "code", place)):
         lines[region.first - 1 : region.last] = stubbed(region, lines[region.first : region.last - 1])
     return "\n".join(lines)
 

@@ -53,7 +53,7 @@ def write(
         texts[Path("instructor/marking.md")] = marking_guide(given)
         if given.varies:
             texts[Path("instructor/values.csv")] = _choices(given, students)
-    return _written(out, texts, force)
+    return keep(out, texts, force)
 
 
 def roster(path: str | Path) -> list[str]:
@@ -224,7 +224,7 @@ def _choices(given: Assignment, students: Sequence[str]) -> str:
 # --- files --------------------------------------------------------------------------------------------------------------------
 
 
-def _written(out: Path, texts: dict[Path, str], force: bool) -> list[Path]:
+def keep(out: Path, texts: dict[Path, str], force: bool) -> list[Path]:
     """Writes the files, unless one of them stands there and is not as the lab wrote it."""
     record = out / WRITTEN
     before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}

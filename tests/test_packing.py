@@ -123,14 +123,17 @@ def test_missing_records_predictions_and_notebooks_are_named(run_dir):
     (run_dir / "lora" / "predictions.jsonl").unlink()
     missing = " ".join(pack(run_dir).missing)
     for expected in (
-        "no record of full",
-        "no record of qlora",
         "lora has no predictions",
         "Notebook 03_lora is",
         "Notebook 05_evaluation is",
     ):
         assert expected in missing
     assert "Notebook 02" not in missing and "no record of lora" not in missing
+
+
+def test_of_an_assignment_that_is_known_here_every_run_is_missed(run_dir):
+    missing = " ".join(pack(run_dir, assignment="first-week").missing)
+    assert "no record of full" in missing and "no record of qlora" not in missing
 
 
 def test_nothing_is_said_to_be_missing_of_a_whole_course(run_dir):

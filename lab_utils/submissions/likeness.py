@@ -13,11 +13,12 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from lab_utils import sheets
-from lab_utils.submissions import executed
+from lab_utils import course, editions, sheets
+from lab_utils.submissions import answers, executed
 from lab_utils.submissions.records import at, decisive, named, number
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def alike(submissions: Sequence[Submission]) -> list[Pair]:
     for (first, second), traces in found.items():
         weight = sum(trace.weight for trace in traces)
         if weight >= ENOUGH:
-            says = f"{'; '.join(dict.fromkeys(trace.what for trace in traces))}. Worth a talk with both."
+            says = "; ".join(dict.fromkeys(trace.what for trace in traces))
+            says = f"{says[0].upper()}{says[1:]}."
             pairs.append(Pair(submissions[first].student, submissions[second].student, says, round(1 - 0.5**weight, 4)))
     return sorted(pairs, key=lambda pair: (-pair.score, pair.first, pair.second))
 
@@ -82,7 +84,7 @@ def _copied_records(submissions: Sequence[Submission]) -> Iterator[tuple[tuple[i
             if isinstance(started := at(record, "started"), str) and any(seconds):
                 buckets.add((method, started, *seconds), i)
     for (method, *_), pair in buckets.pairs(rare=False):
-        yield pair, _Trace(COPIED, f"The run of {named(method)} has the same start, to the second, and the same duration in both")
+        yield pair, _Trace(COPIED, f"the run of {named(method)} has the same start, to the second, and the same duration in both")
 
 
 def _same_summaries(submissions: Sequence[Submission]) -> Iterator[tuple[tuple[int, int], _Trace]]:
@@ -113,13 +115,23 @@ def _same_answers(submissions: Sequence[Submission]) -> Iterator[tuple[tuple[int
     buckets, texts = _Buckets(submissions), {}
     for i, submission in enumerate(submissions):
         for exercise, code in submission.answers.items():
-            if (form := normalised(code)) is not None:
+            if (form := normalised(code)) is not None and form != solutions().get(exercise):
                 buckets.add((exercise, form), i)
                 texts[i, exercise] = code.split()
     for (exercise, _), (first, second) in buckets.pairs():
         verbatim = texts[first, exercise] == texts[second, exercise]
-        how = "is the same word for word" if verbatim else "is the same but for names and comments"
-        yield (first, second), _Trace(VERBATIM if verbatim else RENAMED, f"The answer to {exercise} {how}")
+        how = "word for word" if verbatim else "but for names and comments"
+        yield (first, second), _Trace(VERBATIM if verbatim else RENAMED, f"the answer to {exercise} is the same {how}")
+
+
+@cache
+def solutions() -> dict[str, str]:
+    """Exercise -> the lab's own solution as `normalised` gives it. Anybody can read them, so they say nothing about two students."""
+    found = {}
+    for notebook in course.NOTEBOOKS:
+        solved = answers.of(notebook.name, editions.make(course.source(notebook), "solution"))
+        found |= {exercise: form for exercise, answer in solved.items() if (form := normalised(answer["code"]))}
+    return found
 
 
 def _same_ratings(submissions: Sequence[Submission]) -> Iterator[tuple[tuple[int, int], _Trace]]:
@@ -130,7 +142,7 @@ def _same_ratings(submissions: Sequence[Submission]) -> Iterator[tuple[tuple[int
             if len(marks := _marks(sheet)) >= RATED:
                 buckets.add(marks, i)
     for marks, pair in buckets.pairs():
-        yield pair, _Trace(RATINGS, f"All {len(marks)} answers on a rating sheet are the same")
+        yield pair, _Trace(RATINGS, f"all {len(marks)} answers on a rating sheet are the same")
 
 
 def _marks(sheet: str) -> frozenset[tuple]:

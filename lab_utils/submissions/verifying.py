@@ -15,6 +15,7 @@ from lab_utils.check.exercise import ALMOST, NOT_ATTEMPTED, PASSED
 from lab_utils.submissions import accounts, executed, fairness
 from lab_utils.submissions.expectations import Case, Expectations, expect
 from lab_utils.submissions.fairness import FINE, LOOK, WRONG, Said
+from lab_utils.submissions.likeness import normalised, solutions
 from lab_utils.submissions.records import at, named, shown
 from lab_utils.texts import capitalized
 
@@ -139,6 +140,9 @@ def _exercises(case: Case) -> Iterator[Said]:
     said += f", {points(case.submission, worth):g} of {sum(worth.values()):g} points"
     said = ". ".join([said, *(f"{capitalized(state)}: {', '.join(names)}" for state, names in left.items())])
     yield None, LOOK if left else FINE, f"{said}."
+    public = [name for name in found if normalised(case.submission.answers.get(name, "")) == solutions().get(name, "")]
+    if public:
+        yield None, LOOK, f"These answers are the lab's own solutions, at most with other names: {', '.join(public)}."
     seen = {name: state for notebook in case.submission.notebooks.values() for name, state in executed.states(notebook).items()}
     unlike = [f"{name} ({state}; its notebook shows {seen.get(name, 'nothing')})" for name, state in found.items()
               if seen.get(name, NOT_ATTEMPTED) != state]  # fmt: skip
