@@ -56,15 +56,15 @@ def run(page, folder, environment):
                 text=True,
                 timeout=LIMIT_SECONDS,
             )
-            said.append(f"$ {command}\n{done.stdout}")
+            said.append(f"$ {command}\n{done.stdout.replace(str(folder), 'summarization-lab')}")
         return f"```console\n{''.join(said)}```"
 
     return BLOCK.sub(again, page)
 
 
 def structure(page):
-    """What must not change between machines: the words, not figures, and not how columns are padded for them."""
-    return re.sub(r"-{2,}", "--", re.sub(r"[ \t]+", " ", re.sub(r"\d+(\.\d+)?", "#", page)))
+    """What must not change between machines: the words, not figures or hashes, and not how columns are padded for them."""
+    return re.sub(r"[ \t]+", " ", re.sub(r"\d+(\.\d+)?", "#", re.sub(r"-[0-9a-f]{12}\b", "-#", page)))
 
 
 if __name__ == "__main__":
