@@ -5,7 +5,6 @@ Everything follows from configurations and from what the lab has measured: no we
 
 from __future__ import annotations
 
-import functools
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -13,59 +12,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils import architectures, cache, config, course, data, devices, pace
+from lab_utils import architectures, cache, devices, pace
 from lab_utils import plan as planning
-from lab_utils.config import Settings
+from lab_utils.clock import Clock, Task, holds, task_of
 from lab_utils.course import Notebook
 from lab_utils.devices import Device
 from lab_utils.errors import LabError
-from lab_utils.needs import PROCESS_GB, PROMPT_TOKENS, SPLIT_SIZES, Needs
+from lab_utils.needs import PROCESS_GB, Needs
 
 Planned = Sequence[tuple[Notebook, Mapping[str, Any]]]
 
-# The machine of the recorded bench and its rates there ("products-..."), for minutes where no other machine was measured.
-BENCH = Device("2 CPU cores without GPU", 25.3)
-BENCH_RATES = {"bfloat16": pace.Rates(3.85e11, 2.74e9), "float32": pace.Rates(1.60e11, 4.39e9)}
-# Characters of a token, counted with SmolLM2's tokenizer in packaged dialogues and summaries (their lengths are in the bench's record).
-DOCUMENT_CHARACTERS, SUMMARY_CHARACTERS = 3.2, 3.9
-CHECKPOINTING = 1.4  # seconds of a step, in those without it (the bench's ablation)
-COMPILING = 112.0  # seconds before the first compiled step (the same)
-LOADING = 2.5e8  # bytes of a checkpoint a second that are read, hashed and converted; assumed
-VALIDATIONS = 3  # passes over the validation documents: before training, half-way, at its end
-COMPARED_BASES = 3  # that notebook 04 asks: not quantized, int8, NF4
 NOTEBOOK_GB = 0.002  # an executed notebook with figures, predictions and its part of the report; assumed
 DATA_GB = {"abisee/cnn_dailymail": (0.8, 2.2)}  # downloaded, and kept with what is unpacked of it; other known sets are below 0.05
-
-
-@dataclass(frozen=True)
-class Around:
-    """What a notebook does besides training, its test documents, and the experiments that have parameters: counted in its cells.
-
-    The seconds are what was left of the recorded course, whose notebooks' times the bench keeps.
-    """
-
-    loads: int  # models
-    summaries: int  # of one document each
-    readings: int  # documents whose loss is asked for
-    seconds: float  # kernel, imports, models of a few thousand weights, checks, scores, figures
-
-
-AROUND = {
-    "zero_shot": Around(1, 4, 0, 20),
-    "full": Around(2, 2, 8, 25),
-    "lora": Around(3, 6, 12, 25),
-    "qlora": Around(4, 4, 20, 35),
-    None: Around(0, 0, 0, 33),
-}
-
-
-@dataclass(frozen=True)
-class Task:
-    """A notebook that will run: its parameters, and the settings that they come to."""
-
-    notebook: Notebook
-    values: Mapping[str, Any]
-    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -135,7 +93,7 @@ def estimate(plan: Planned, rates: pace.Rates | None = None, device: Device | No
         LabError: values that do not fit the recipe, or local data that cannot be read.
     """
     device = device or devices.this_machine()
-    tasks, clock = [_task(notebook, values) for notebook, values in plan], _Clock(device, rates)
+    tasks, clock = [task_of(notebook, values) for notebook, values in plan], Clock(device, rates)
     rows = [_row(task, clock, device) for task in tasks]
     kept = {one.source: one for task in tasks for one in _kept(task)}
     known = all(row.fits for row in rows)
@@ -152,15 +110,11 @@ def estimate(plan: Planned, rates: pace.Rates | None = None, device: Device | No
     )
 
 
-def _task(notebook: Notebook, values: Mapping[str, Any]) -> Task:
-    return Task(notebook, values, course.settings(notebook, values))
-
-
 def _of_known(total: Callable, values: Sequence[float | None]) -> float | None:
     return None if None in values else total(values)
 
 
-def _row(task: Task, clock: _Clock, device: Device) -> Row:
+def _row(task: Task, clock: Clock, device: Device) -> Row:
     notebook, settings, minutes = task.notebook, task.settings, clock.minutes(task)
     everywhere = [*(one for one in devices.DEVICES if one.name != device.name), device]
     if notebook.method is None:
@@ -171,7 +125,7 @@ def _row(task: Task, clock: _Clock, device: Device) -> Row:
     except LabError as error:
         return Row(notebook.name, notebook.method, None, None, None, steps, {}, str(error).rstrip("."))
     made = planning.make(settings, device)
-    fits = {one.name: _holds(Needs(settings, shape, one, made.fits[one.name].precision)) for one in everywhere}
+    fits = {one.name: holds(Needs(settings, shape, one, made.fits[one.name].precision)) for one in everywhere}
     why, note = made.fits[device.name].note.removeprefix(device.note).lstrip("; "), ""
     if not fits[device.name]:
         note = f"{made.peak_gb:.1f} GB do not fit here ({why}); leave it out with --only, or choose a smaller model or another machine"
@@ -179,14 +133,6 @@ def _row(task: Task, clock: _Clock, device: Device) -> Row:
         note = f"it will take smaller batches by itself here ({why})"
     stored = made.model_mb or (made.adapter_mb or 0.0) * (2 if getattr(settings.training, "pissa", False) else 1)
     return Row(notebook.name, notebook.method, minutes, made.peak_gb, stored / 1e3, steps, fits, note)
-
-
-def _holds(needs: Needs) -> bool:
-    """Whether the device computes what was asked for, one example at a time if need be: batches become smaller by themselves."""
-    usable = planning.USABLE * needs.device.memory_gb
-    accepted = needs.settings.recipe.model.precision in ("auto", needs.precision)
-    trained = not needs.trains or needs.largest_micro_batch(usable) > 0
-    return accepted and trained and needs.largest_generation_batch(usable) > 0
 
 
 def _kept(task: Task) -> list[Kept]:
@@ -208,141 +154,6 @@ def _kept(task: Task) -> list[Kept]:
         return [*found, Kept(model.source, 0.0, 4 * gigabytes, cache.folder(), f"{package}-*")]
     size = (4 if model.family == "seq2seq" else 2) * gigabytes  # T5 models are published in float32, the known decoders in 16 bits
     return [*found, Kept(model.source, size, size, hub, f"models--{model.source.replace('/', '--')}/snapshots/*")]
-
-
-# --- minutes ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Texts:
-    """How many documents there are (None: not known without the data), and the tokens of an average one."""
-
-    train: int | None
-    validation: int | None
-    test: int | None
-    prompt: int
-    answer: int
-    measured: bool  # whether the tokens are those of the texts
-
-
-def _texts(spec: config.Data, lengths: config.Lengths) -> Texts:
-    """Of the data itself where it is on this machine; else published numbers, and lengths half of the limits."""
-    if spec.source == "everyday" or Path(spec.source).exists():
-        corpus = data.load(spec)
-        numbers = (len(corpus.train), len(corpus.validation), len(corpus.test))
-        documents = [one.document for one in (*corpus.train, *corpus.test)]
-        prompt = PROMPT_TOKENS + _average(documents, DOCUMENT_CHARACTERS, lengths.document_tokens)
-        answer = 1 + _average([one.summary for one in corpus.train], SUMMARY_CHARACTERS, lengths.summary_tokens)  # and the end token
-        return Texts(*numbers, prompt, answer, True)
-    wanted = (spec.train_examples, spec.validation_examples, spec.test_examples)
-    published = SPLIT_SIZES.get(spec.source, wanted)
-    numbers = (one if limit is None else min(one, limit) for one, limit in zip(published, wanted, strict=True))
-    return Texts(*numbers, PROMPT_TOKENS + lengths.document_tokens // 2, 1 + lengths.summary_tokens // 2, False)
-
-
-def _average(texts: Sequence[str], characters: float, limit: int) -> int:
-    return round(sum(min(len(text) / characters, limit) for text in texts) / len(texts))
-
-
-class _Clock:
-    """Counts minutes: those of a device whose rates are known, else those of the bench's machine."""
-
-    def __init__(self, device: Device, rates: pace.Rates | None):
-        self.device, self.rates = (device, rates) if rates else (BENCH, None)
-        self._texts, self._course = functools.cache(_texts), functools.cache(self._measured_course)
-
-    def texts(self, settings: Settings) -> Texts:
-        return self._texts(settings.recipe.data, settings.recipe.lengths)
-
-    def steps(self, settings: Settings) -> int | None:
-        examples = self.texts(settings).train
-        return planning.optimizer_steps(settings, examples) if settings.training and examples else None
-
-    def minutes(self, task: Task) -> float | None:
-        """About how long a notebook computes; None where that is not known, or where its model is too large for the machine."""
-        seconds, own = self._seconds(task), self._course(task.values["recipe"])
-        scale = 60 * task.settings.recipe.minutes / sum(own.values()) if own else 1.0
-        return None if seconds is None else scale * seconds / 60
-
-    def notes(self, tasks: Sequence[Task]) -> list[str]:
-        """Where the minutes come from, in sentences."""
-        found, seconds = [], {task.notebook.name: self._seconds(task) for task in tasks}
-        for task in tasks:
-            recipe, own = task.settings.recipe, self._course(task.values["recipe"])
-            if self.rates:
-                found.append(f"Minutes are estimated from what {self.device.name} was measured to do at most.")
-            elif not own:
-                found.append(
-                    f"Minutes are estimated for {BENCH.name}, where {recipe.name} was not measured; a GPU takes a small part of that."
-                )
-            elif seconds == own:
-                found.append(f"Measured by the lab on {BENCH.name}: {recipe.minutes:g} minutes in all; the shares are estimated.")
-            else:
-                found.append(f"Minutes are estimated for {BENCH.name}, where the recipe's own values take {recipe.minutes:g} in all.")
-        if not all(self.texts(task.settings).measured for task in tasks):
-            found.append("Texts that are not on this machine are taken to be half as long as the limits allow.")
-        return list(dict.fromkeys(found))
-
-    def _measured_course(self, recipe: str) -> dict[str, float]:
-        """Seconds, as counted here, of each notebook that was measured with the recipe's own values; none where rates are known."""
-        chosen = config.load_recipe(recipe)
-        if self.rates or not chosen.minutes:
-            return {}
-        notebooks = course.offered(course.NOTEBOOKS, chosen)
-        own = {notebook.name: self._seconds(_task(notebook, course.filled(notebook, [{"recipe": recipe}]))) for notebook in notebooks}
-        return {} if None in own.values() else own
-
-    def _seconds(self, task: Task) -> float | None:
-        method, values, settings = task.notebook.method, task.values, task.settings
-        around = AROUND[method]
-        if method is None:
-            return around.seconds
-        texts, needs = self.texts(settings), self._needs(settings)
-        if needs is None or None in ((texts.train, texts.validation, texts.test) if needs.trains else (texts.test,)):
-            return None
-        rates, new = self.rates or BENCH_RATES[needs.precision], settings.recipe.generation.max_new_tokens
-        reading = pace.reading_seconds(needs, rates, texts.prompt, texts.answer)
-
-        def summaries(count: int, shots: int = 0) -> float:
-            worked = shots * (texts.prompt - PROMPT_TOKENS + texts.answer)
-            return pace.generation_seconds(needs, rates, count, texts.prompt + worked, new)
-
-        seconds = around.seconds + around.loads * 4 * needs.shape.parameters / LOADING + around.readings * reading
-        seconds += around.summaries * summaries(1) + summaries(texts.test)
-        if method == "zero_shot":
-            return seconds + sum(summaries(values["prompt_examples"], shots) for shots in values["shots_tried"])
-        step = _step_seconds(needs, rates, texts)
-        seconds += self.steps(settings) * step + VALIDATIONS * texts.validation * reading
-        if settings.training.compile:
-            seconds += COMPILING
-        if method == "full":
-            return seconds + values["hand_steps"] * step * settings.training.micro_batch / settings.training.batch_size
-        if method == "lora":
-            return seconds + len(values["sweep_ranks"]) * (values["sweep_steps"] * step + values["sweep_validation"] * reading)
-        compared = values["quantization_examples"]
-        return seconds + COMPARED_BASES * (summaries(compared) + compared * reading)
-
-    def _needs(self, settings: Settings) -> Needs | None:
-        """What the run needs of the clock's machine; None where that is not known, or more than it has."""
-        try:
-            shape = architectures.shape_of(settings.recipe.model.source)
-        except LabError:  # the notebook's row says so
-            return None
-        on_bench = "float32" if settings.recipe.model.precision == "float32" else "bfloat16"
-        needs = Needs(settings, shape, self.device, planning.make(settings, self.device).precision if self.rates else on_bench)
-        return needs if _holds(needs) else None
-
-
-def _step_seconds(needs: Needs, rates: pace.Rates, texts: Texts) -> float:
-    """Seconds of a step of average texts, and never less than it takes to start its operations, one micro-batch after the other."""
-    plan, slower = needs.settings.training, 1.0
-    layers = sum(stack.layers for stack in needs.shape.stacks)
-    if plan.activation_checkpointing:
-        slower, recipe = CHECKPOINTING, needs.settings.recipe
-        recipe = recipe.model_copy(update={needs.settings.method: config.changed(plan, activation_checkpointing=False)})
-        needs = Needs(needs.settings.model_copy(update={"recipe": recipe}), needs.shape, needs.device, needs.precision)
-    started = plan.batch_size / plan.micro_batch * 3 * pace.DISPATCH * layers  # forward, and twice as much backward
-    return slower * max(started, pace.step_seconds(needs, rates, texts.prompt, texts.answer))
 
 
 # --- disk -------------------------------------------------------------------------------------------------------------

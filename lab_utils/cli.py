@@ -101,7 +101,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", metavar="FILE", default="runs/searches.json", help="the record (runs/searches.json)")
 
     made = command("plan", plan, "say what a method will need, before anything is downloaded")
-    made.add_argument("--recipe", metavar="R", required=True)
+    made.add_argument("--recipe", metavar="R", help="a recipe's name or YAML file")
+    made.add_argument("--assignment", metavar="A", help="all notebooks of an assignment instead: minutes, memory and disk")
     made.add_argument("--method", metavar="M", help="one method (default: all that the recipe offers)")
     made.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="replace one of the recipe's values")
     made.add_argument("--time", action="store_true", help="measure this machine for a few seconds, and say what a step will take")
@@ -155,6 +156,11 @@ def plan(arguments) -> None:
     from lab_utils import runner
 
     parameters = runner.parse_assignments(arguments.parameters)
+    if arguments.assignment:
+        plan_assignment(arguments, parameters)
+        return
+    if not arguments.recipe:
+        raise LabError("Say what to plan: --recipe R, or --assignment A.")
     if arguments.method:
         settings = [config.resolve(arguments.recipe, arguments.method, **parameters)]
     else:
@@ -166,6 +172,17 @@ def plan(arguments) -> None:
         print(json.dumps({one.method: planning.as_json(made) for one, made in zip(settings, plans, strict=True)}, indent=2))
     else:
         print("\n\n".join(planning.describe(made) for made in plans))
+
+
+def plan_assignment(arguments, parameters) -> None:
+    from lab_utils import budget, runner
+
+    if arguments.method:
+        raise LabError("--assignment plans all its notebooks: leave --method out.")
+    planned = runner.planned(arguments.recipe, arguments.assignment, parameters=parameters)
+    rates = _rates(course.settings(*planned[0]).recipe.model) if arguments.time else None
+    needed = budget.estimate(planned, rates)
+    print(json.dumps(budget.as_json(needed), indent=2) if arguments.json else budget.describe(needed, course.root() / "runs"))
 
 
 def _rates(spec):

@@ -1,13 +1,17 @@
-"""Files that are written as a whole or not at all."""
+"""Files that are written as a whole or not at all, and names that every system takes."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from lab_utils.errors import LabError
+
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}  # files on Windows
 
 
 def make_folder(path: Path) -> Path:
@@ -49,3 +53,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise LabError(f"Cannot write '{path}' ({error.strerror}): free some space or choose another folder with --out.") from error
+
+
+def safe_name(name: str) -> str:
+    """A name as every file system takes it: at most 60 letters and digits, with @ - _ . inside.
+
+    Raises:
+        LabError: nothing is left of it.
+    """
+    safe = re.sub(r"[^\w.@-]+", "-", unicodedata.normalize("NFC", name)).strip("-.")[:60]
+    if not re.search(r"\w", safe):
+        raise LabError(f"{name!r} makes no file name: give a name with letters or digits.")
+    return f"{safe}_" if safe.casefold().partition(".")[0] in DEVICES else safe

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils import check, config, course, editions, handout
+from lab_utils import check, config, course, editions, files, handout
 from lab_utils.assignments import Assignment
 from lab_utils.course import Notebook
 from lab_utils.editions import Region
@@ -48,7 +48,7 @@ def write(kind: str, given: Assignment, out: str | Path, force: bool = False) ->
             f"Assignment {given.name} gives each student values of their own, and {kind} hands one notebook to all: "
             "leave 'vary' out of the file, or hand out with --students FILE and mark with `lab check`."
         )
-    folder = Path("source", handout.safe(given.name)) if kind == "nbgrader" else Path()
+    folder = Path("source", files.safe_name(given.name)) if kind == "nbgrader" else Path()
     texts = {folder / f"{notebook.name}.ipynb": nbformat.writes(MAKERS[kind](notebook, given)) + "\n" for notebook in given.notebooks}
     if kind == "nbgrader" and not Path(out, CONFIG).exists():
         texts[Path(CONFIG)] = nbgrader_config(given)

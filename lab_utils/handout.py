@@ -83,16 +83,13 @@ def roster(path: str | Path) -> list[str]:
 
 def _folders(students: Sequence[str]) -> dict[str | None, str]:
     """A folder for each student, by id."""
-    found = {student: f"student/{safe(student)}" for student in students}
+    found = {student: f"student/{files.safe_name(student)}" for student in students}
     if len(set(found.values())) < len(found):
         twice = [student for student in students if list(found.values()).count(found[student]) > 1]
-        raise LabError(f"Students {', '.join(twice)} would share a folder, since only letters, digits, '.', '_', '@' and '-' can name one.")
+        raise LabError(
+            f"Students {', '.join(twice)} would share a folder ({found[twice[0]]}): give them ids that differ in letters or digits."
+        )
     return found
-
-
-def safe(name: str) -> str:
-    """The name as a file can have it on any system."""
-    return re.sub(r"[^\w.@-]+", "_", name).strip(". ") or "_"
 
 
 # --- notebooks ----------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab_utils import budget, config, course, devices, environment, needs, pace, plan
+from lab_utils import architectures, budget, clock, config, course, devices, environment, needs, pace, plan
 from lab_utils.devices import T4, Device
 from lab_utils.errors import LabError
 
@@ -67,7 +67,7 @@ def test_the_whole_default_course_is_planned_within_a_fifth():
 
 
 def test_the_rates_without_a_measurement_are_the_recorded_ones():
-    for number_format, rates in budget.BENCH_RATES.items():
+    for number_format, rates in clock.BENCH_RATES.items():
         recorded = recorded_rates(number_format)
         assert rates.products == pytest.approx(recorded.products, rel=0.25)
         assert rates.elementwise == pytest.approx(recorded.elementwise, rel=0.25)
@@ -78,11 +78,11 @@ def test_the_rates_without_a_measurement_are_the_recorded_ones():
 )
 def test_recorded_summaries_are_predicted_within_a_factor_of_one_and_a_half(case, rows, number_format):
     settings = config.resolve("smollm2-everyday", "zero_shot", generation_batch=rows)
-    shape = budget.architectures.shape_of(settings.recipe.model.source)
-    texts = budget._texts(settings.recipe.data, settings.recipe.lengths)
+    shape = architectures.shape_of(settings.recipe.model.source)
+    texts = clock._texts(settings.recipe.data, settings.recipe.lengths)
     some = needs.Needs(settings, shape, MACHINE, number_format)
     count, new = ON_CPU["sections"]["cpu"]["size"]["answers"], settings.recipe.generation.max_new_tokens
-    found = pace.generation_seconds(some, budget.BENCH_RATES[number_format], count, texts.prompt, new)
+    found = pace.generation_seconds(some, clock.BENCH_RATES[number_format], count, texts.prompt, new)
     rounds = ON_CPU["sections"]["cpu"]["results"][f"causal-summaries-{case}"]
     measured = statistics.median((one[0] if isinstance(one, list) else one)["seconds"] for one in rounds)
     assert measured / 1.5 < found < 1.5 * measured
@@ -90,7 +90,7 @@ def test_recorded_summaries_are_predicted_within_a_factor_of_one_and_a_half(case
 
 def test_average_lengths_are_those_of_the_recorded_training():
     recipe = config.load_recipe("smollm2-everyday")
-    texts = budget._texts(recipe.data, recipe.lengths)
+    texts = clock._texts(recipe.data, recipe.lengths)
     training = json.loads((RECORDED / "smollm2-everyday" / "lora" / "run.json").read_text(encoding="utf-8"))["training"]
     assert texts.prompt + texts.answer == pytest.approx(training["tokens"] / training["examples"], rel=0.1)
     assert (texts.train, texts.validation, texts.test) == (240, 8, 60)
@@ -161,18 +161,18 @@ def test_a_slower_machine_takes_longer():
 
 def test_recomputed_activations_take_longer():
     settings = config.resolve("qwen3-0.6b-dialogsum", "lora")
-    shape, texts = budget.architectures.shape_of(settings.recipe.model.source), budget.Texts(10, 1, 1, 300, 60, True)
+    shape, texts = architectures.shape_of(settings.recipe.model.source), clock.Texts(10, 1, 1, 300, 60, True)
     patient = config.resolve("qwen3-0.6b-dialogsum", "lora", activation_checkpointing=True)
-    quick, slow = (budget._step_seconds(needs.Needs(one, shape, T4, "float16"), FAST, texts) for one in (settings, patient))
-    assert slow == pytest.approx(budget.CHECKPOINTING * quick)
+    quick, slow = (clock._step_seconds(needs.Needs(one, shape, T4, "float16"), FAST, texts) for one in (settings, patient))
+    assert slow == pytest.approx(clock.CHECKPOINTING * quick)
 
 
 def test_an_infinitely_fast_device_still_starts_each_operation():
     settings = config.resolve("tiny-causal", "full", batch_size=8, micro_batch=2)
-    shape = budget.architectures.shape_of(settings.recipe.model.source)
+    shape = architectures.shape_of(settings.recipe.model.source)
     some, never = needs.Needs(settings, shape, MACHINE, "float32"), pace.Rates(float("inf"), float("inf"))
     layers = sum(stack.layers for stack in shape.stacks)
-    assert budget._step_seconds(some, never, budget.Texts(8, 1, 1, 30, 9, True)) == pytest.approx(4 * 3 * layers * pace.DISPATCH)
+    assert clock._step_seconds(some, never, clock.Texts(8, 1, 1, 30, 9, True)) == pytest.approx(4 * 3 * layers * pace.DISPATCH)
 
 
 # --- what is not known ------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_data_of_unknown_size_leaves_minutes_open_and_not_memory():
 
 def test_texts_that_are_not_here_are_half_as_long_as_the_limits_and_that_is_said():
     recipe = config.load_recipe("smollm2-dialogsum")
-    texts = budget._texts(recipe.data, recipe.lengths)
+    texts = clock._texts(recipe.data, recipe.lengths)
     assert (texts.train, texts.validation, texts.test) == (1000, 48, 120) and not texts.measured
     assert texts.prompt == needs.PROMPT_TOKENS + 256
     assert any("half as long" in note for note in budget.estimate(planned("smollm2-dialogsum")).notes)
@@ -265,7 +265,7 @@ def test_news_articles_are_downloaded_too():
 
 
 def test_a_local_model_is_neither_downloaded_nor_unpacked(tmp_path):
-    shape = Path(budget.architectures.SHAPES) / "Qwen--Qwen3-0.6B.json"
+    shape = Path(architectures.SHAPES) / "Qwen--Qwen3-0.6B.json"
     shutil.copy(shape, tmp_path / "config.json")
     found = budget.estimate(planned(model_dir=str(tmp_path)))
     assert found.kept == [] and found.download_gb == 0 and found.rows[1].memory_gb > 5
@@ -321,8 +321,8 @@ def test_a_precision_that_a_device_refuses_does_not_fit_there():
     found = budget.estimate(planned("smollm2-everyday", only=["lora"]))
     assert found.fits["T4 16 GB"]
     settings = config.resolve("smollm2-everyday", "lora", precision="bfloat16")
-    shape = budget.architectures.shape_of(settings.recipe.model.source)
-    assert not budget._holds(needs.Needs(settings, shape, T4, plan.make(settings, T4).precision))
+    shape = architectures.shape_of(settings.recipe.model.source)
+    assert not clock.holds(needs.Needs(settings, shape, T4, plan.make(settings, T4).precision))
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

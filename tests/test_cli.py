@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 
+import classroom
 import psutil
 import pytest
 
-from lab_utils import cli, runs
+from lab_utils import assignments, cli, runs
 
 LAB = [sys.executable, "-m", "lab_utils"]
 
@@ -34,6 +35,15 @@ def lab(*words, **options):
         (["train", "--recipe", "tiny-causal", "--method", "lora", "-p", "seed=1"], "--seed 1"),
         (["train", "--recipe", "tiny-causal", "--method", "zero_shot", "-p", "rank=1"], "does not apply to zero_shot"),
         (["report", "no-such-folder"], "No folder"),
+        (["plan"], "--recipe R, or --assignment A"),
+        (["plan", "--assignment", "first-week", "--method", "lora"], "leave --method out"),
+        (["run", "--student", "ann"], "give --assignment"),
+        (["assignment", "first-week", "--for", "nbgreder", "--out", "out"], "did you mean 'nbgrader'"),
+        (["assignment", "--for", "otter", "--out", "out"], "--for takes an assignment"),
+        (["assignment", "first-week", "--out", "out", "--students", "nobody.txt"], "nobody.txt"),
+        (["pack", "nowhere"], "No folder 'nowhere'"),
+        (["check", "nowhere", "--assignment", "first-week"], "nothing at 'nowhere'"),
+        (["sweep", "nowhere.yaml", "--out", "out"], "nowhere.yaml"),
         (["summarize", "--run", "somewhere"], "is not a method's folder"),
         (["summarize", "--run", "somewhere/lora", "no-file.txt"], "Cannot read 'no-file.txt'"),
     ],
@@ -153,6 +163,26 @@ def test_plan_of_a_recipe_covers_the_methods_that_it_offers_and_no_others(capsys
     plans = json.loads(capsys.readouterr().out)
     assert list(plans) == ["zero_shot", "lora", "qlora"]
     assert plans["lora"]["trainable"] == 8 * 4 * 32 * (2560 + 2560)  # rank x four attention layers x 32 blocks x (in + out)
+
+
+def test_plan_of_an_assignment_covers_the_notebooks_that_it_hands_out(capsys):
+    assert cli.main(["plan", "--assignment", "first-week", "--json"]) == cli.DONE
+    planned = json.loads(capsys.readouterr().out)
+    assert [row["notebook"][:2] for row in planned["rows"]] == ["01", "02", "03", "05"] and planned["minutes"] > 0
+    assert cli.main(["plan", "--assignment", "first-week"]) == cli.DONE
+    assert "03_lora" in capsys.readouterr().out
+
+
+def test_a_class_is_checked_and_said_in_a_line_each(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "week.yaml").write_text("title: t\nrecipe: tiny-causal\n")
+    (tmp_path / "class.txt").write_text("s001\ns002\nzoe\n")
+    (tmp_path / "inbox").mkdir()
+    classroom.classroom(assignments.load("week.yaml"), 2, tmp_path / "inbox", {2: classroom.edited_scores})
+    assert cli.main(["check", "inbox", "--assignment", "week.yaml", "--students", "class.txt", "--out", "marks"]) == cli.DONE
+    said = capsys.readouterr().out
+    assert "s001 in order" in " ".join(said.split()) and "wrong" in said and "Nothing from: zoe." in said
+    assert (tmp_path / "marks" / "index.html").is_file() and (tmp_path / "marks" / "marks.csv").is_file()
 
 
 def test_plan_of_a_method_that_is_not_offered_says_why_with_its_figures(capsys):

@@ -54,7 +54,7 @@ def scattered(recipe):
 @pytest.fixture(scope="module")
 def learnt(recipe):
     """A model that knows the answers to KNOWN by heart."""
-    base = load(recipe, "full", learning_rate=1e-2, batch_size=2, micro_batch=2, warmup=0.0, epochs=60)
+    base = load(recipe, "full", learning_rate=1e-2, batch_size=2, micro_batch=2, warmup=0.0, epochs=150, schedule="constant")
     history = training.train(base.model, base, KNOWN, say=lambda line: None)
     assert history.log[-1]["loss"] < 0.1
     return base

@@ -240,7 +240,7 @@ def test_nbgrader_finds_its_folders_and_otter_plain_notebooks(week, tmp_path):
     names = ["01_zero_shot_baseline.ipynb", "03_lora.ipynb"]
     assert sorted(path.relative_to(tmp_path / "otter").as_posix() for path in written["otter"]) == names
     assert sorted(path.relative_to(tmp_path / "nbgrader").as_posix() for path in written["nbgrader"]) == [
-        "nbgrader_config.py", *(f"source/first_week_b_/{name}" for name in names)
+        "nbgrader_config.py", *(f"source/first-week-b/{name}" for name in names)
     ]  # fmt: skip
     for path in (path for paths in written.values() for path in paths if path.suffix == ".ipynb"):
         nbformat.validate(nbformat.read(path, as_version=4))

@@ -23,6 +23,7 @@ def elsewhere(tmp_path, monkeypatch):
     """A current folder without notebooks."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
 
 
 @pytest.fixture
@@ -309,6 +310,13 @@ def test_executed_notebooks_of_the_run_directory_come_first(run_dir, tmp_path):
     packed = pack(run_dir)
     assert names_of_notebooks(packed) == ["03_lora.ipynb", "05_evaluation.ipynb"]
     assert b"of the run" in contents(packed)["notebooks/03_lora.ipynb"]
+
+
+def test_notebooks_beside_the_one_that_packs_are_found_and_come_before_those_here(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "week 1" / "05_evaluation.ipynb"))
+    write_notebook(tmp_path / "week 1", "03_lora", code("1", printed("of the week")))
+    write_notebook(tmp_path / "here", "03_lora", code("1", printed("of here")))
+    assert b"of the week" in contents(pack(run_dir))["notebooks/03_lora.ipynb"]
 
 
 def test_of_several_copies_the_last_changed_wins(run_dir, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,9 @@ def _notebook_files(run_dir: Path, folder: str | Path | None) -> Iterator[tuple[
     """
     if folder is not None and not Path(folder).is_dir():
         raise LabError(f"No folder '{folder}': give the one with your notebooks, for example --notebooks notebooks.")
-    for folders in [[Path(folder)]] if folder is not None else [[run_dir], [Path(), Path("notebooks")]]:
+    session = os.environ.get("JPY_SESSION_NAME")  # by which Jupyter tells a kernel the notebook that it belongs to
+    beside = [Path(session).parent] if session else []
+    for folders in [[Path(folder)]] if folder is not None else [[run_dir], beside, [Path(), Path("notebooks")]]:
         for notebook in NOTEBOOKS:
             found = [path for each in folders for path in each.glob(f"*{notebook.name}*.ipynb") if path.is_file() and path.name[0] != "."]
             for path in sorted(found, key=lambda path: (-path.stat().st_mtime, str(path))):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -59,7 +58,8 @@ def pack(
     Args:
         student, assignment: by default as the records say.
         notebooks: the folder with the notebooks that the student worked in. By default those of the run directory that were executed,
-            and for the others what lies with outputs in the current folder or in `notebooks` there, the last changed first.
+            and for the others what lies with outputs beside the notebook that calls this, in the current folder or in `notebooks` there,
+            the last changed first.
         out: a file, or a folder for it; by default the folder beside the run directory.
 
     Raises:
@@ -78,7 +78,7 @@ def pack(
     if student is None:
         raise LabError("The records do not say whose they are: give your id with --student.")
     assignment = _the_one("assignment", assignment and re.sub(r"\.ya?ml$", "", Path(str(assignment)).name), records, work.missing)
-    target = _target(out, run_dir, f"{_file_name(assignment or 'submission')}-{_file_name(student)}.zip")
+    target = _target(out, run_dir, f"{files.safe_name(assignment or 'submission')}-{files.safe_name(student)}.zip")
     offered = _offered(records, assignment)
     work.missing += _missing_runs(offered, records, work.contents)
     work.add_notebooks(notebooks, [notebook.name for notebook in offered if notebook.method in (None, *records)])
@@ -111,18 +111,6 @@ def _the_one(what: str, given: str | None, records: dict[str, dict], missing: li
     if given and recorded and given.casefold() != recorded.casefold():
         missing.append(f"The records name the {what} '{shown(recorded)}', and this file is for '{shown(given)}'.")
     return given or recorded
-
-
-def _file_name(name: str) -> str:
-    """A name as every file system takes it: letters, digits, - _ and . inside.
-
-    Raises:
-        LabError: nothing is left of it.
-    """
-    safe = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip("-.")[:60]
-    if not re.search(r"\w", safe):
-        raise LabError(f"'{shown(name)}' makes no file name: give a name with letters or digits.")
-    return safe
 
 
 def _target(out: str | Path | None, run_dir: Path, name: str) -> Path:
