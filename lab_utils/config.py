@@ -251,7 +251,8 @@ def load_recipe(name: str) -> Recipe:
     if not path.is_file():
         if is_file:
             raise LabError(f"No recipe file '{name}': check the path, or use one of {', '.join(recipe_names())}.")
-        raise LabError(f"Unknown recipe '{name}'{did_you_mean(name, recipe_names())}; known recipes: {', '.join(recipe_names())}.")
+        near = did_you_mean(name, recipe_names())
+        raise LabError(f"Unknown recipe '{name}'{near or '; known recipes: ' + ', '.join(recipe_names()) + '.'}")
     return _recipe(path, path.stat().st_mtime_ns)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lab_utils.submissions.reading import Submission
 
 TEMPLATES = Path(__file__).parent
+MOST_SAID = 20  # students of whom the command line says what is wrong; the pages say it of all
 LONG_AGO = datetime.min.replace(tzinfo=UTC)  # for a submission that does not say when it was packed
 DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # no names of files on Windows
 FORMULAS = tuple("=+-@＝＋－＠\t\r\n")  # how a cell begins that a spreadsheet would compute
@@ -45,21 +46,25 @@ class Marks:
 
     Attributes:
         rows: one per student, as in marks.csv.
+        wrong: student -> what is wrong, a sentence each; who has nothing wrong is not in it.
         missing: who of the roster handed in nothing.
     """
 
     rows: list[dict[str, Any]]
+    wrong: dict[str, list[str]]
     pairs: list[Pair]
     folder: Path
     missing: list[str]
 
     def __str__(self) -> str:
-        """A line for each student, then who should talk to whom, and where the rest stands."""
+        """A line for each student, then what is wrong first, who should talk to whom, and where the rest stands."""
         import pandas as pd
 
         shown = pd.DataFrame([{**row, "points": f"{row['points']:g} of {row['of']:g}"} for row in self.rows])
         columns = [name for name in shown if name in ("student", "points", "verdict") or name.startswith("ROUGE-1")]
         lines = [shown[columns].fillna("").to_string(index=False)] if self.rows else ["No submission was found."]
+        for student, (first, *more) in list(self.wrong.items())[:MOST_SAID]:
+            lines.append(f"{student}: {first}" + (f" And {len(more)} more." if more else ""))
         lines += [f"Worth a talk: {pair.first} and {pair.second}. {pair.says}" for pair in self.pairs]
         lines += [f"Nothing from: {', '.join(self.missing)}."] if self.missing else []
         return "\n".join([*lines, f"The class: {self.folder / 'index.html'}; the table: {self.folder / 'marks.csv'}"])
@@ -110,7 +115,8 @@ def mark(submissions: Sequence[Submission], assignment: Assignment, out: str | P
     page, medians = _template("student.html.jinja"), _medians(marked)
     for one in marked:
         files.write_text(files.make_folder(folder / "students") / one.page, page.render(shared, one=one, medians=medians))
-    return Marks(rows, pairs, folder, missing)
+    wrong = {one.submission.student: [found.says for found in one.findings if found.state == WRONG] for one in marked}
+    return Marks(rows, {student: said for student, said in wrong.items() if said}, pairs, folder, missing)
 
 
 def _last_of_each(submissions: Sequence[Submission]) -> dict[str, list[Submission]]:
