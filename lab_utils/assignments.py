@@ -124,10 +124,7 @@ class Assignment:
         return self.sheet.vary is not None
 
     def choice(self, student: str) -> dict[str, Any]:
-        """What the variation chooses for a student, by name of parameter.
-
-        An id counts without spaces around it and in lower case, so that `Ann` and `ann ` are one student.
-        """
+        """What the variation chooses for a student, by name of parameter."""
         vary, found = self.sheet.vary, {}
         if vary is None:
             return found
@@ -157,9 +154,14 @@ class Assignment:
         return {n.method: course.settings(n, values[n.name]) for n in self.notebooks if n.method}
 
 
+def id_key(student: str) -> str:
+    """An id as it counts: without spaces around it and in lower case, so that `Ann` and `ann ` are one student."""
+    return student.strip().casefold()
+
+
 def _draw(salt: str, student: str, what: str, below: int) -> int:
     """A number from 0 to `below` less one, the same wherever it is drawn (HMAC, RFC 2104, with SHA-256)."""
-    digest = hmac.new(salt.encode(), f"{what}:{student.strip().casefold()}".encode(), hashlib.sha256).digest()
+    digest = hmac.new(salt.encode(), f"{what}:{id_key(student)}".encode(), hashlib.sha256).digest()
     return int.from_bytes(digest, "big") % below
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lab_utils.errors import LabError
 
-DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}  # files on Windows
+DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*(\..*)?$", re.IGNORECASE)  # what Windows takes for a device, whatever follows the dot
 
 
 def make_folder(path: Path) -> Path:
@@ -64,4 +64,4 @@ def safe_name(name: str) -> str:
     safe = re.sub(r"[^\w.@-]+", "-", unicodedata.normalize("NFC", name)).strip("-.")[:60]
     if not re.search(r"\w", safe):
         raise LabError(f"{name!r} makes no file name: give a name with letters or digits.")
-    return f"{safe}_" if safe.casefold().partition(".")[0] in DEVICES else safe
+    return f"{safe}_" if DEVICE.match(safe) else safe

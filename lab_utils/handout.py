@@ -68,17 +68,17 @@ def roster(path: str | Path) -> list[str]:
         raise LabError(
             f"'{path}' cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error}): give a file with an id a line."
         ) from error
-    found: dict[str, int] = {}
+    found: dict[str, str] = {}
     for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
         student = row[0].strip() if row else ""
         if not student or student.startswith("#") or (number == 1 and student.casefold() in HEADINGS):
             continue
-        if student.casefold() in {other.casefold() for other in found}:
+        if assignments.id_key(student) in found:
             raise LabError(f"'{path}', line {number}: student '{student}' is there a second time: each id can stand there once.")
-        found[student] = number
+        found[assignments.id_key(student)] = student
     if not found:
         raise LabError(f"'{path}' names no student: write an id a line.")
-    return list(found)
+    return list(found.values())
 
 
 def _folders(students: Sequence[str]) -> dict[str | None, str]:

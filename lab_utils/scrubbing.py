@@ -115,7 +115,7 @@ class Scrubber:
         return self.text(value) if isinstance(value, str) else value
 
     def notebook(self, content: dict) -> dict:
-        cells = [self._cell(cell) for cell in _dicts(content.get("cells"))]
+        cells = [self._cell(cell) for cell in dicts(content.get("cells"))]
         _drop_large_images(cells)
         metadata = _dict(content.get("metadata"))
         kept = {name: self.values(metadata[name]) for name in ("kernelspec", "language_info") if name in metadata}
@@ -152,7 +152,7 @@ class Scrubber:
         if kind == "code":
             count = cell.get("execution_count")
             made["execution_count"] = count if isinstance(count, int) else None
-            made["outputs"] = [self._output(output) for output in _dicts(cell.get("outputs"))]
+            made["outputs"] = [self._output(output) for output in dicts(cell.get("outputs"))]
         return made
 
     def _papermill(self, metadata: dict) -> dict:
@@ -214,5 +214,6 @@ def _list(value: Any) -> list:
     return value if isinstance(value, list) else []
 
 
-def _dicts(value: Any) -> list[dict]:
+def dicts(value: Any) -> list[dict]:
+    """The objects of a list, as far as it is one and they are any."""
     return [item for item in _list(value) if isinstance(item, dict)]

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from lab_utils import check
+from lab_utils import assignments, check
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
@@ -45,6 +45,18 @@ def no_hints_yet(monkeypatch):
 def recipe(request):
     """Both model families."""
     return request.param
+
+
+@pytest.fixture(scope="module")
+def load_assignment(tmp_path_factory):
+    """Reads an assignment from the text of its file."""
+
+    def load(text, name="week"):
+        path = tmp_path_factory.mktemp("assignments") / f"{name}.yaml"
+        path.write_text(text, encoding="utf-8")
+        return assignments.load(path)
+
+    return load
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from classroom import copied, honest
 
-from lab_utils import assignments, sheets
+from lab_utils import sheets
 from lab_utils.submissions.likeness import alike, normalised
 
 FILE = "title: Ranks\nrecipe: tiny-causal\nhand_out: [1, 3]\ncommon: {test_examples: 4}\n"
@@ -33,23 +33,13 @@ SECOND, THIRD = LONG.replace("lora_forward", "merge"), LONG.replace("lora_forwar
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory):
-    def load(text):
-        path = tmp_path_factory.mktemp("assignments") / "week.yaml"
-        path.write_text(text, encoding="utf-8")
-        return assignments.load(path)
-
-    return load
+def same(load_assignment):
+    return load_assignment(FILE)
 
 
 @pytest.fixture(scope="module")
-def same(load):
-    return load(FILE)
-
-
-@pytest.fixture(scope="module")
-def varying(load):
-    return load(FILE + "vary: {salt: cinnamon, seed: 100000}\n")
+def varying(load_assignment):
+    return load_assignment(FILE + "vary: {salt: cinnamon, seed: 100000}\n")
 
 
 def with_answers(assignment, student, **answers):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from classroom import BASE, copied, edited_scores, half_finished, honest, notebook, other_test_set, try_out
 
-from lab_utils import assignments, config, metrics
+from lab_utils import config, metrics
 from lab_utils.generation import Prediction
 from lab_utils.submissions import executed, expectations, records, verifying
 from lab_utils.submissions.verifying import CHECKS, FINE, LOOK, WRONG, verify
@@ -23,18 +23,8 @@ limits: {minutes: 30, memory_gb: 2, upload_mb: 5, disk_gb: 1}
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory):
-    def load(text, name="week"):
-        path = tmp_path_factory.mktemp("assignments") / f"{name}.yaml"
-        path.write_text(text, encoding="utf-8")
-        return assignments.load(path)
-
-    return load
-
-
-@pytest.fixture(scope="module")
-def assignment(load):
-    return load(FILE)
+def assignment(load_assignment):
+    return load_assignment(FILE)
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +81,16 @@ def test_missing_records_summaries_notebooks_and_answers_are_named(work, assignm
     assert "notebooks are missing: 03_lora." in sentences and "answers to these exercises are missing: break_even" in sentences
 
 
-def test_what_the_assignment_does_not_require_may_be_missing(work, load):
-    assignment = load(FILE + "required: []\n")
+def test_what_the_assignment_does_not_require_may_be_missing(work, load_assignment):
+    assignment = load_assignment(FILE + "required: []\n")
     work.records, work.predictions, work.notebooks = {}, {}, {}
     findings = verify(work.submission(), assignment)
     assert not [finding for finding in findings if finding.state == WRONG]
     assert found(findings, "completeness", FINE)
 
 
-def test_a_method_that_was_not_assigned_is_for_a_person_to_look_at(work, load):
-    shorter = load(FILE.replace("tiny-causal", "tiny-causal\nhand_out: [1, 3]"))
+def test_a_method_that_was_not_assigned_is_for_a_person_to_look_at(work, load_assignment):
+    shorter = load_assignment(FILE.replace("tiny-causal", "tiny-causal\nhand_out: [1, 3]"))
     work.notebooks = {name: one for name, one in work.notebooks.items() if name[:2] in ("01", "03")}
     findings = verify(work.submission(), shorter)
     assert {finding.method for finding in found(findings, "completeness", LOOK)} == {"full", "qlora"}
@@ -168,8 +158,8 @@ def test_of_a_folder_the_last_part_is_compared(work, assignment, recorded):
     assert not found(verify(work.submission(), assignment), "settings", WRONG)
 
 
-def test_values_that_vary_are_those_of_the_student(load):
-    varying = load(FILE.replace("seed: 3, ", "") + "vary: {salt: cinnamon, seed: 1000}\n")
+def test_values_that_vary_are_those_of_the_student(load_assignment):
+    varying = load_assignment(FILE.replace("seed: 3, ", "") + "vary: {salt: cinnamon, seed: 1000}\n")
     work = honest(varying, "ada")
     assert not [finding for finding in verify(work.submission(), varying) if finding.state == WRONG]
     other = copied(work, "grace")
@@ -217,20 +207,20 @@ def test_a_class_shows_who_has_another_base_model(work, assignment):
     assert not found(verify(work.submission(), assignment), "base model", WRONG)  # alone there is nothing to hold it against
 
 
-def test_the_labs_own_record_outranks_the_class(load):
-    assignment = load("title: All\nrecipe: smollm2-everyday\n", "all")
+def test_the_labs_own_record_outranks_the_class(load_assignment):
+    assignment = load_assignment("title: All\nrecipe: smollm2-everyday\n", "all")
     settings = assignment.settings()["lora"]
     assert expectations.recorded("smollm2-everyday", "lora")["config"]["recipe"]["model"]["source"] == settings.recipe.model.source
-    work = honest(load("title: All\nrecipe: smollm2-everyday\nhand_out: [3]\n", "all"))
+    work = honest(load_assignment("title: All\nrecipe: smollm2-everyday\nhand_out: [3]\n", "all"))
     assert "than expected" in said(verify(work.submission(), assignment), "base model", WRONG)
     class_ = [replace(work.submission(), student=student) for student in ("ada", "grace", "alan")]
     findings = verify(class_[0], assignment, expectations.expect(class_, assignment))
     assert "the published weights may have changed" in said(findings, "base model", LOOK) and not found(findings, "base model", WRONG)
 
 
-def test_where_the_data_cannot_be_read_the_class_decides_and_only_asks_for_a_look(load, monkeypatch):
+def test_where_the_data_cannot_be_read_the_class_decides_and_only_asks_for_a_look(load_assignment, monkeypatch):
     monkeypatch.setattr(expectations, "_corpus", lambda spec: None)
-    assignment = load(FILE)
+    assignment = load_assignment(FILE)
     class_ = [honest(assignment, student) for student in ("ada", "grace", "alan", "edsger")]
     class_[0].records["lora"]["data"]["fingerprint"] = "another"
     shared = expectations.expect([one.submission() for one in class_], assignment)
@@ -345,22 +335,22 @@ def test_work_that_does_not_add_up_is_named(work, assignment, name, value, words
     assert words in said(verify(work.submission(), assignment), "budget", WRONG)
 
 
-def test_examples_left_out_for_their_length_are_no_contradiction(load):
-    longer = load("title: Long\nrecipe: tiny-causal\nhand_out: [1, 3]\ncommon: {train_examples: 240, test_examples: 4}\n")
+def test_examples_left_out_for_their_length_are_no_contradiction(load_assignment):
+    longer = load_assignment("title: Long\nrecipe: tiny-causal\nhand_out: [1, 3]\ncommon: {train_examples: 240, test_examples: 4}\n")
     work = honest(longer)
     assert work.records["lora"]["training"]["steps"] == 30
     work.records["lora"]["training"] |= {"steps": 29, "examples": 231}
     assert not found(verify(work.submission(), longer), "budget", WRONG)
 
 
-def test_a_try_out_is_no_run(work, load):
-    longer = load(FILE.replace("test_examples: 4", "test_examples: 4, train_examples: 40"))
+def test_a_try_out_is_no_run(work, load_assignment):
+    longer = load_assignment(FILE.replace("test_examples: 4", "test_examples: 4, train_examples: 40"))
     findings = verify(try_out(honest(longer)).submission(), longer)
     assert "LoRA is a try-out, not a run: 1 of 5 training steps" in said(findings, "length", WRONG)
 
 
-def test_fewer_test_documents_make_a_try_out(work, load):
-    more = load(FILE.replace("test_examples: 4", "test_examples: 9"))
+def test_fewer_test_documents_make_a_try_out(work, load_assignment):
+    more = load_assignment(FILE.replace("test_examples: 4", "test_examples: 9"))
     assert "4 of 9 test documents" in said(verify(work.submission(), more), "length", WRONG)
 
 
@@ -379,25 +369,25 @@ def test_limits_of_memory_and_size_are_strict_and_those_of_time_ask_for_a_look(w
     assert "minutes, and 30 minutes are allowed" in said(findings, "limits", LOOK)
 
 
-def test_a_score_far_outside_the_recorded_interval_is_looked_at(load):
-    assignment = load("title: All\nrecipe: smollm2-everyday\nhand_out: [1, 3]\ncommon: {seed: 5}\n", "all")
+def test_a_score_far_outside_the_recorded_interval_is_looked_at(load_assignment):
+    assignment = load_assignment("title: All\nrecipe: smollm2-everyday\nhand_out: [1, 3]\ncommon: {seed: 5}\n", "all")
     own = copy.deepcopy(expectations.recorded("smollm2-everyday", "lora"))
-    work = honest(load("title: Small\nrecipe: tiny-causal\nhand_out: [1, 3]\n", "all"))
+    work = honest(load_assignment("title: Small\nrecipe: tiny-causal\nhand_out: [1, 3]\n", "all"))
     work.records, work.predictions = {"lora": own}, {}
     middle = own["metrics"]["rouge1"]["mean"]
     assert "inside the recorded interval" in said(verify(work.submission(), assignment), "expected scores", FINE)
     for far, side in ((middle + 30, "far above"), (middle - 20, "far below")):
         own["metrics"]["rouge1"]["mean"] = far
         assert side in said(verify(work.submission(), assignment), "expected scores", LOOK)
-    other = load("title: All\nrecipe: smollm2-everyday\nhand_out: [1, 3]\ncommon: {rank: 2}\n", "all")
+    other = load_assignment("title: All\nrecipe: smollm2-everyday\nhand_out: [1, 3]\ncommon: {rank: 2}\n", "all")
     assert "no record of a run like that" in said(verify(work.submission(), other), "expected scores", FINE)
 
 
 # --- exercises and notebooks -------------------------------------------------------------------------------------------------------
 
 
-def test_exercises_that_did_not_pass_are_named_with_the_points(load):
-    assignment = load(FILE + "exercises: {lora_forward: 3, count_lora: 1, merge: 2}\n")
+def test_exercises_that_did_not_pass_are_named_with_the_points(load_assignment):
+    assignment = load_assignment(FILE + "exercises: {lora_forward: 3, count_lora: 1, merge: 2}\n")
     work = honest(assignment, states={"count_lora": "almost"})
     del work.exercises["merge"]
     work.notebooks["03_lora"] = notebook(assignment.values("ada")["03_lora"], {"lora_forward": "passed", "count_lora": "almost"})

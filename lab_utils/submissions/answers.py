@@ -7,19 +7,21 @@ import re
 import warnings
 
 from lab_utils import check
-from lab_utils.scrubbing import joined
+from lab_utils.scrubbing import dicts, joined
 
 
 def was_executed(notebook: dict) -> bool:
     """Whether a code cell has outputs or a number."""
-    return any(cell.get("outputs") or cell.get("execution_count") for cell in _cells(notebook) if cell.get("cell_type") == "code")
+    return any(
+        cell.get("outputs") or cell.get("execution_count") for cell in dicts(notebook.get("cells")) if cell.get("cell_type") == "code"
+    )
 
 
 def of(name: str, notebook: dict) -> dict[str, dict[str, str]]:
     """Exercise -> `notebook`, its name; `code`, the cell that calls the check; `answer`, the Markdown that the student wrote below."""
     found = {}
     below: list[str] = []  # exercises of the last code cell
-    for cell in _cells(notebook):
+    for cell in dicts(notebook.get("cells")):
         source = joined(cell.get("source"))
         if cell.get("cell_type") == "code":
             below = [exercise for exercise in _checked(source) if exercise in check.EXERCISES]
@@ -30,11 +32,6 @@ def of(name: str, notebook: dict) -> dict[str, dict[str, str]]:
         else:
             below = []
     return found
-
-
-def _cells(notebook: dict) -> list[dict]:
-    cells = notebook.get("cells")
-    return [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
 
 
 def _is_the_labs(cell: dict) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab_utils.check.exercise import SIGNS
-from lab_utils.scrubbing import joined
+from lab_utils.scrubbing import dicts, joined
 
 _VERDICT = re.compile(rf"^[{''.join(SIGNS.values())}] (\w+): ({'|'.join(SIGNS)})\.", re.MULTILINE)
 _TAGS = ("parameters", "injected-parameters")  # papermill's cell comes after the notebook's own, and its values replace those
@@ -22,7 +22,7 @@ def states(notebook: Any) -> dict[str, str]:
     """Exercise -> the state that its check showed last."""
     found: dict[str, str] = {}
     for cell in _code_cells(notebook):
-        for output in _dicts(cell.get("outputs")):
+        for output in dicts(cell.get("outputs")):
             data = output.get("data")
             shown = joined(output.get("text")) + "\n" + joined(data.get("text/plain") if isinstance(data, dict) else None)
             found.update(_VERDICT.findall(shown))
@@ -74,14 +74,10 @@ def _gives_a_name(statement: ast.stmt) -> bool:
 
 def _code_cells(notebook: Any) -> Iterator[dict]:
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
-    return (cell for cell in _dicts(cells) if cell.get("cell_type") == "code")
+    return (cell for cell in dicts(cells) if cell.get("cell_type") == "code")
 
 
 def _tags(cell: dict) -> list:
     metadata = cell.get("metadata")
     tags = metadata.get("tags") if isinstance(metadata, dict) else None
     return tags if isinstance(tags, list) else []
-
-
-def _dicts(values: Any) -> list[dict]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []

@@ -20,6 +20,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from lab_utils import files
+from lab_utils.assignments import id_key
 from lab_utils.plots import METHOD_NAMES
 from lab_utils.sheets import printable
 from lab_utils.submissions import figures
@@ -99,7 +100,7 @@ def mark(submissions: Sequence[Submission], assignment: Assignment, out: str | P
     counted = [own[-1] for own in chosen.values()]
     expectations = expect(counted, assignment)
     marked = [_mark(own[-1], own[:-1], expectations) for own in chosen.values()]
-    missing = [student for student in roster or () if _same_student(student) not in chosen]
+    missing = [student for student in roster or () if id_key(student) not in chosen]
     pairs = alike(counted)
     rows = [one.row for one in marked]
     files.write_text(folder / "marks.csv", _csv(rows))
@@ -123,12 +124,8 @@ def _last_of_each(submissions: Sequence[Submission]) -> dict[str, list[Submissio
     """Student -> submissions, the one that counts last; students in alphabetical order."""
     found: dict[str, list[Submission]] = {}
     for submission in submissions:
-        found.setdefault(_same_student(submission.student), []).append(submission)
+        found.setdefault(id_key(submission.student), []).append(submission)
     return {student: sorted(found[student], key=lambda one: moment(one.packed) or LONG_AGO) for student in sorted(found)}
-
-
-def _same_student(student: str) -> str:
-    return student.strip().casefold()
 
 
 def _mark(submission: Submission, left_out: list[Submission], expectations: Expectations) -> _Marked:
@@ -178,11 +175,11 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 def _file_name(student: str) -> str:
     """A name that every file system takes, the same every time. A hash sets apart students whose names it had to change."""
-    plain = unicodedata.normalize("NFKD", _same_student(student)).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", id_key(student)).encode("ascii", "ignore").decode()
     safe = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
     if safe == student and not DEVICES.fullmatch(safe):
         return safe
-    return f"{safe or 'student'}-{hashlib.sha256(writable(_same_student(student)).encode()).hexdigest()[:8]}"
+    return f"{safe or 'student'}-{hashlib.sha256(writable(id_key(student)).encode()).hexdigest()[:8]}"
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

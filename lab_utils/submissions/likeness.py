@@ -18,6 +18,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from lab_utils import course, editions, sheets
+from lab_utils.assignments import id_key
 from lab_utils.submissions import answers, executed
 from lab_utils.submissions.records import at, decisive, named, number
 
@@ -201,7 +202,7 @@ class _Buckets:
     """Which submissions have the same thing."""
 
     def __init__(self, submissions: Sequence[Submission]):
-        self.students = [submission.student.strip().casefold() for submission in submissions]
+        self.students = [id_key(submission.student) for submission in submissions]
         self.rare = max(FEW, int(SHARE * len(set(self.students))))
         self.holders: dict[Hashable, list[int]] = defaultdict(list)
 

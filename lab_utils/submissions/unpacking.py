@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from lab_utils.config import METHODS
+from lab_utils.files import DEVICE
 from lab_utils.sheets import shown
 from lab_utils.submissions.layout import ABOUT, FOLDERS, LARGEST, in_words, kept_as
 
@@ -30,7 +31,6 @@ CHUNK = 1 << 16
 
 IGNORED = re.compile(r"(^|/)(\.DS_Store|desktop\.ini|Thumbs\.db|\._[^/]*|__MACOSX(/.*)?)$", re.IGNORECASE)  # left by macOS and Windows
 ARCHIVE = re.compile(r"\.(zip|7z|rar|tar|gz|tgz|bz2|xz|zst)$", re.IGNORECASE)
-DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*(\..*)?$", re.IGNORECASE)  # what Windows takes for a device, whatever follows the dot
 LINK = "a link to another place"
 
 # What zipfile raises for a file that is no zip, is cut off, has wrong sums, or lies about sizes, places and methods.

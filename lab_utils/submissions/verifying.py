@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab_utils import expected
+from lab_utils.assignments import id_key
 from lab_utils.check.exercise import ALMOST, NOT_ATTEMPTED, PASSED
 from lab_utils.submissions import accounts, executed, fairness
 from lab_utils.submissions.expectations import Case, Expectations, expect
@@ -110,16 +111,11 @@ def _names(case: Case) -> Iterator[Said]:
         else (method, WRONG, f"{where} names another {what}: {shown(name)} instead of {shown(right[what])}.")
         for method, where, names in given
         for what, name in names.items()
-        if name is None or _same_for_all(name) != _same_for_all(right[what])
+        if name is None or id_key(str(name)) != id_key(right[what])
     ]
     yield from unlike
     if case.finished and not unlike:
         yield None, FINE, "Every record names this assignment and this student."
-
-
-def _same_for_all(name: Any) -> Any:
-    """A name however it was typed."""
-    return str(name).strip().casefold()
 
 
 def states(submission: Submission, exercises: Iterable[str]) -> dict[str, str]:
