@@ -7,6 +7,7 @@ PYTHON ?=
 CANDIDATES = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 VENV ?= .venv
 GRADERS ?= .venv-graders
+TORCH ?=
 BIN = $(VENV)/bin
 # Extra words for pip, for example --index-url of PyTorch's CPU builds.
 PIP_ARGS ?=
@@ -17,7 +18,7 @@ STUDENT ?=
 P ?=
 OUT ?=
 
-.PHONY: help run-all test test-graders bench install notebooks editions readme lint clean
+.PHONY: help run-all test test-oldest test-newest test-colab test-graders audit bench install notebooks editions readme lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +30,21 @@ run-all: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -m "not course and not graders"
+
+# The tests of the HF layer at the ends of the version ranges and with what Colab ships, each in an environment of its own, made anew from
+# pyproject.toml (see tests/versions.py). torch stays at the tested version, since on most machines another brings gigabytes of CUDA: no other
+# is tried unless asked for, as in `make test-oldest TORCH=2.11.0`.
+test-oldest: END = oldest
+test-newest: END = newest
+test-colab: END = colab
+test-oldest test-newest test-colab: $(VENV)/.installed
+	@$(BIN)/python tests/versions.py $(END) .venv-$(END) $(if $(TORCH),--torch $(TORCH)) $(PIP_ARGS)
+	@.venv-$(END)/bin/python -m pytest -m "hf and not course and not graders"
+
+# Known weaknesses of the pinned versions. It asks a service on the network.
+audit: $(VENV)/.installed
+	@test -x .venv-audit/bin/pip-audit || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit $(PIP_ARGS); }
+	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 test-graders: $(VENV)/.installed $(GRADERS)/.installed
 	@LAB_GRADERS=$(GRADERS) $(BIN)/python -m pytest -m graders --numprocesses=0
@@ -65,4 +81,4 @@ lint: $(VENV)/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check lab_utils tests
 
 clean:
-	rm -rf $(VENV) $(GRADERS) runs
+	rm -rf $(VENV) $(GRADERS) .venv-oldest .venv-newest .venv-colab .venv-audit runs

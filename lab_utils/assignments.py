@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from lab_utils import check, config, course, yamls
 from lab_utils.config import Count, Number, Positive, Section
 from lab_utils.course import Notebook
 from lab_utils.errors import LabError
+from lab_utils.yamls import shown
 
 FOLDER = "notebooks/assignments"
 SCHEMA_FILE = "schema.json"
@@ -161,7 +163,8 @@ def id_key(student: str) -> str:
 
 def _draw(salt: str, student: str, what: str, below: int) -> int:
     """A number from 0 to `below` less one, the same wherever it is drawn (HMAC, RFC 2104, with SHA-256)."""
-    digest = hmac.new(salt.encode(), f"{what}:{id_key(student)}".encode(), hashlib.sha256).digest()
+    words = f"{what}:{id_key(student)}".encode("utf-8", "surrogatepass")  # an id may come from a command line in another encoding
+    digest = hmac.new(salt.encode("utf-8", "surrogatepass"), words, hashlib.sha256).digest()
     return int.from_bytes(digest, "big") % below
 
 
@@ -194,8 +197,8 @@ def load(name: str | Path) -> Assignment:
 def _find(name: str, folder: Path) -> Path:
     is_file = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_file else folder / f"{name}.yaml"
-    if not path.is_file():
-        what = f"assignment file '{name}'" if is_file else f"assignment '{name}'{config.did_you_mean(name, known())}"
+    if not (os.path.isfile(path) if is_file else name in known()):
+        what = f"assignment file {shown(name)}" if is_file else f"assignment {shown(name)}{config.did_you_mean(name, known())}"
         raise LabError(f"No {what}; give a YAML file or one of: {', '.join(known())}.")
     return path
 
@@ -215,12 +218,12 @@ def _with_what_it_extends(path: Path, inner: tuple[Path, ...] = ()) -> tuple[dic
     here = f"{document.name}, line {document.line('extends')}"
     beside = path.parent / parent if parent.endswith((".yaml", ".yml")) else path.parent / f"{parent}.yaml"
     try:
-        other = beside if beside.is_file() else _find(parent, course.root() / FOLDER)
+        other = beside if os.path.isfile(beside) else _find(parent, course.root() / FOLDER)
     except LabError as error:
         raise LabError(f"{here}: {error}") from error
     chain = (*inner, path.resolve())
     if other.resolve() in chain or len(chain) > DEEPEST:
-        raise LabError(f"{here}: it extends '{parent}', which extends it in turn: one of them must stand alone.")
+        raise LabError(f"{here}: it extends {shown(parent)}, which extends it in turn: one of them must stand alone.")
     under, places_under = _with_what_it_extends(other, chain)
     return _laid_over(document.values, under), places_under | places
 
@@ -371,13 +374,13 @@ def _fitting(given: Mapping[str, Any], place: tuple, chosen: list[Notebook], whe
     for name, value in given.items():
         having = [notebook for notebook in _everywhere().get(name, []) if notebook in chosen]
         if name in SET_BY_THE_LAB:
-            problems.add((*place, name), f"'{name}' does not stand here: {SET_BY_THE_LAB[name]}")
+            problems.add((*place, name), f"{shown(name)} does not stand here: {SET_BY_THE_LAB[name]}")
         elif not having:
             others = ", ".join(notebook.name for notebook in _everywhere().get(name, []))
             known = {name for notebook in chosen for name in course.parameters_of(notebook)} - set(SET_BY_THE_LAB)
             problems.add(
                 (*place, name),
-                f"'{name}' is no parameter of {where}; {others} has it" if others else config.unknown_parameter(name, known, where),
+                f"{shown(name)} is no parameter of {where}; {others} has it" if others else config.unknown_parameter(name, known, where),
             )
         else:
             wrong = [words for notebook in having if (words := course.fit(name, value, course.parameters_of(notebook)[name])[1])]
@@ -402,7 +405,7 @@ def _check_exercises(values: Mapping[str, Any], problems: _Problems) -> None:
         place = ("exercises", name if isinstance(named, dict) else number)
         if not isinstance(name, str) or name not in check.EXERCISES:
             near = config.did_you_mean(name, check.EXERCISES)
-            problems.add(place, f"no exercise '{name}'{near or '; known: ' + ', '.join(check.EXERCISES)}")
+            problems.add(place, f"no exercise {shown(name)}{near or '; known: ' + ', '.join(check.EXERCISES)}")
             continue
         words = values.get("hand_out")
         home = check.EXERCISES[name].notebook

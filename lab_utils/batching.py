@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lab_utils import processes
 from lab_utils.config import Lengths, Prompt
@@ -91,7 +92,7 @@ SORTED_TOGETHER = 50  # batches: enough to find rows of like length, few enough 
 BLUR = 0.05  # of a length, up or down, so that batches of a small set differ in every epoch too
 
 
-@dataclass(frozen=True)
+@dataclass
 class SimilarLengths:
     """Orders of rows in which every batch holds rows of similar length, so that there is little to pad.
 
@@ -102,10 +103,25 @@ class SimilarLengths:
 
     lengths: Sequence[int]
     batch_size: int
+    _before: Any = None  # the random numbers' state before the last order was drawn
+    _again: bool = False  # draw the next one from that state, and so the same
+
+    @property
+    def state(self) -> str:
+        """What `go_on` must be given, in another process, to get the last order once more."""
+        return self._before.numpy().tobytes().hex()
+
+    def go_on(self, state: str) -> None:
+        import torch
+
+        self._before, self._again = torch.tensor(list(bytes.fromhex(state)), dtype=torch.uint8), True
 
     def __iter__(self) -> Iterator[int]:
         import torch
 
+        if self._again:
+            torch.set_rng_state(self._before)
+        self._before, self._again = torch.get_rng_state(), False
         count, size = len(self.lengths), self.batch_size
         lengths = torch.tensor(self.lengths, dtype=torch.float)
         blurred = lengths * (1 + BLUR * (2 * torch.rand(count) - 1))

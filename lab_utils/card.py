@@ -7,9 +7,9 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from lab_utils import __version__, prompts, sources
+from lab_utils import __version__, prompts, scrubbing, sources
 from lab_utils.config import Settings
-from lab_utils.errors import LabError, without_folders
+from lab_utils.errors import LabError
 from lab_utils.runs import Finished
 
 METHODS = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
@@ -169,7 +169,7 @@ def card(finished: Finished, merged: bool = False, to: str | None = None) -> str
 
     if finished.method == "zero_shot":
         raise LabError("zero_shot trains nothing, so there is nothing to publish: choose full, lora or qlora.")
-    record = each(finished.record, without_folders)
+    record = scrubbing.values(finished.record)
     data, source, metrics, licence = record["data"], record["model"]["source"], record["metrics"], _licence(record["data"])
     full, method = finished.method == "full", METHODS[finished.method]
     scores = {label: metrics[name] for name, label in SCORES.items()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_utils import __version__, config, course, processes
+from lab_utils import __version__, config, course, processes, scrubbing, sheets
 from lab_utils.errors import DONE, FAILED, INTERRUPTED, STOPPED, WRONG_USE, LabError  # noqa: F401 - all exit codes
 
 
@@ -16,12 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C."""
     arguments = parser().parse_args(argv)
     try:
+        scrubbing.refuse(vars(arguments))
         with processes.joined():
             if processes.count() > 1 and arguments.run is not train:
                 raise LabError("Only `train` runs in more than one process: start this command without a launcher.")
             arguments.run(arguments)
     except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_said(scrubbing.without_secrets(str(error)))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         if processes.is_main():
@@ -30,13 +32,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and error.strerror is None:
             raise
-        print(f"error: {error.filename or 'a file'}: {error.strerror}; free some space or choose another folder.", file=sys.stderr)
+        what = _said(str(error.filename or "a file"))
+        print(f"error: {what}: {error.strerror}; free some space or choose another folder.", file=sys.stderr)
         return FAILED
     return DONE
 
 
+def _said(message: str) -> str:
+    """A message on one line, but for the problems that it lists: a name that was given may hold line ends, and what steers a terminal."""
+    return re.sub(r"\n(?!  )", " ", sheets.printable(message))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that does not repeat a token that was given in a wrong place."""
+
+    def error(self, message: str):
+        super().error(scrubbing.without_secrets(message))
+
+    def parse_args(self, args=None, namespace=None):
+        """As argparse reads them, but `--out=--`, of which Python 3.11 makes an empty list, is refused."""
+        found = super().parse_args(args, namespace)
+        for name, value in vars(found).items():
+            if (value == [] and name != "parameters") or (isinstance(value, list) and [] in value):
+                self.error(f"argument {name}: '--' is no value")
+        return found
+
+
 def parser() -> argparse.ArgumentParser:
-    lab = argparse.ArgumentParser(prog="lab", description="Summarization fine-tuning, compared fairly.", allow_abbrev=False)
+    lab = _Parser(prog="lab", description="Summarization fine-tuning, compared fairly.", allow_abbrev=False)
     lab.add_argument("--version", action="version", version=__version__)
     commands = lab.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -46,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     command("recipes", recipes, "list the recipes")
-    command("doctor", doctor, "say what this machine is and what works on it")
+    made = command("doctor", doctor, "say what this machine is and what works on it")
+    made.add_argument("--json", action="store_true", help="print facts, findings and advice instead")
 
     made = command("run", run, "run the notebooks and write the report")
     made.add_argument("--recipe", metavar="R", help="a recipe's name or YAML file")
@@ -195,7 +219,7 @@ def _rates(spec):
 def doctor(arguments) -> None:
     from lab_utils import doctor as examination
 
-    if not examination.report():
+    if not examination.report(as_json=arguments.json):
         raise LabError("Something above needs mending before the lab can run.")
 
 

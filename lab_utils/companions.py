@@ -135,15 +135,23 @@ def describe(
 
 def fragments(summary: Sequence[str], document: Sequence[str]) -> list[int]:
     """Lengths of the extractive fragments of Grusky et al. (2018): from its first word on, the summary is cut into the longest passages
-    that stand somewhere in the document; words that do not stand there are skipped."""
+    that stand somewhere in the document; words that do not stand there are skipped.
+
+    A passage is followed where it was found as far as it goes there, and sought further on only then: a text compared with itself, as the
+    baseline that copies the document is, takes time in proportion to its length.
+    """
     # One sign stands for each word, since passages are found quickly in strings.
     signs = {word: chr(0xE000 + number) for number, word in enumerate(dict.fromkeys([*document, *summary]))}
     ours, theirs = ("".join(signs[word] for word in words) for words in (summary, document))
     lengths, start = [], 0
     while start < len(ours):
         end, place = start, 0
-        while end < len(ours) and (further := theirs.find(ours[start : end + 1], place)) >= 0:
-            end, place = end + 1, further
+        while end < len(ours):
+            if ours[end] != theirs[place + end - start : place + end - start + 1]:
+                place = theirs.find(ours[start : end + 1], place + 1)
+                if place < 0:
+                    break
+            end += 1
         if end > start:
             lengths.append(end - start)
         start = max(end, start + 1)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from lab_utils import contamination, yamls
+from lab_utils import contamination, scrubbing, yamls
 from lab_utils.errors import LabError
+from lab_utils.yamls import shown
 
 RECIPES = Path(__file__).parent / "recipes"
 MethodName = Literal["zero_shot", "full", "lora", "qlora"]
@@ -35,11 +37,38 @@ def _a_hub_name(value: Any) -> Any:
     return value
 
 
+def _at_most(limit: int) -> AfterValidator:
+    """Refuses what no machine could do, before something overflows on the way."""
+
+    def checked(value: Any) -> Any:
+        if value > limit:
+            raise ValueError(f"expected at most {limit:,}, got {shown(value)}")
+        return value
+
+    return AfterValidator(checked)
+
+
+def _module_names(value: Any) -> Any:
+    if not (isinstance(value, str) or isinstance(value, list) and value and all(isinstance(name, str) for name in value)):
+        raise ValueError(f"expected all-linear, attention, query-value or a list of module names, got {shown(value)}")
+    return value
+
+
+def _flag_or_text(value: Any) -> Any:
+    if not isinstance(value, bool | str):
+        raise ValueError(f"expected true, false or a text, got {shown(value)}")
+    return value
+
+
+LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
+LARGEST = 10**9
 Flag = Annotated[bool, Strict()]
-Seed = Annotated[int, Field(ge=0), BeforeValidator(_not_a_flag)]
-Count = Annotated[int, Field(ge=1), BeforeValidator(_not_a_flag)]
-Number = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_not_a_flag)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_a_flag)]
+FlagOrText = Annotated[bool | str, BeforeValidator(_flag_or_text)]
+ModuleNames = Annotated[str | list[str], BeforeValidator(_module_names)]
+Seed = Annotated[int, Field(ge=0), BeforeValidator(_not_a_flag), _at_most(LARGEST_SEED)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_not_a_flag), _at_most(LARGEST)]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_not_a_flag), _at_most(LARGEST)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_a_flag), _at_most(LARGEST)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_not_a_flag)]
 
 
@@ -81,7 +110,7 @@ class Prompt(Section):
     system: str | None = None
     instruction: str
     cue: str = ""
-    template_options: dict[str, bool | str] = {}  # what the chat template takes besides messages, such as enable_thinking
+    template_options: dict[str, FlagOrText] = {}  # what the chat template takes besides messages, such as enable_thinking
 
     @model_validator(mode="after")
     def _a_plain_prompt_has_no_system_role(self):
@@ -129,7 +158,7 @@ class Adapter(Training):
     rank: Count = 16
     alpha: Number = 32.0
     dropout: Share = 0.0  # of an adapter's input; on a CPU, drawing its random numbers takes a good part of a step (`make bench`)
-    target_modules: str | list[str] = "all-linear"  # "all-linear", "attention", "query-value", or module names
+    target_modules: ModuleNames = "all-linear"  # "all-linear", "attention", "query-value", or module names
     quantization: Literal["none", "int8", "nf4"] = "none"
     dora: Flag = False  # weight-decomposed: a magnitude of its own for each output (Liu et al. 2024)
     rslora: Flag = False  # alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023)
@@ -248,11 +277,11 @@ def load_recipe(name: str) -> Recipe:
     name = str(name)
     is_file = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_file else RECIPES / f"{name}.yaml"
-    if not path.is_file():
+    if not (os.path.isfile(path) if is_file else name in recipe_names()):  # unlike Path.is_file, it takes a name of any length
         if is_file:
-            raise LabError(f"No recipe file '{name}': check the path, or use one of {', '.join(recipe_names())}.")
+            raise LabError(f"No recipe file {shown(name)}: check the path, or use one of {', '.join(recipe_names())}.")
         near = did_you_mean(name, recipe_names())
-        raise LabError(f"Unknown recipe '{name}'{near or '; known recipes: ' + ', '.join(recipe_names()) + '.'}")
+        raise LabError(f"Unknown recipe {shown(name)}{near or '; known recipes: ' + ', '.join(recipe_names()) + '.'}")
     return _recipe(path, path.stat().st_mtime_ns)
 
 
@@ -267,17 +296,18 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
     """The settings of one method; a parameter that is not None replaces the recipe's value.
 
     Raises:
-        LabError: an unknown parameter, a value that does not fit, or a method that the recipe does not offer.
+        LabError: an unknown parameter, a value that does not fit or is a token, or a method that the recipe does not offer.
     """
+    scrubbing.refuse({"recipe": recipe, "method": method, "seed": seed, **parameters})
     values = load_recipe(recipe).model_dump()
     if method not in METHODS:
-        raise LabError(f"Unknown method '{method}'{did_you_mean(method, METHODS)}; known methods: {', '.join(METHODS)}.")
+        raise LabError(f"Unknown method {shown(method)}{did_you_mean(method, METHODS)}; known methods: {', '.join(METHODS)}.")
     if method != "zero_shot" and values[method] is None:
         raise LabError(why_not(load_recipe(recipe), method))
     places = recipe_parameters()
     for name, value in sorted(parameters.items(), key=lambda item: item[0] not in ("model", "data")):  # a folder outranks a hub id
         if name not in places:
-            raise LabError(f"Unknown parameter '{name}'{did_you_mean(name, places)}; known: {', '.join(sorted(places))}.")
+            raise LabError(f"Unknown parameter {shown(name)}{did_you_mean(name, places)}; known: {', '.join(sorted(places))}.")
         if value is None:
             continue
         section, field = places[name]
@@ -285,9 +315,9 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
         if target is None or field not in target:
             raise LabError(f"Parameter '{name}' does not apply to {method}.")
         target[field] = value
-        if name in ("model", "model_dir"):
-            values["model"]["label"] = Path(str(value)).name
-        if name == "model" and (choice := values["models"].get(str(value))):
+        if name in ("model", "model_dir") and isinstance(value, str):
+            values["model"]["label"] = Path(value).name
+        if name == "model" and isinstance(value, str) and (choice := values["models"].get(value)):
             values["model"]["label"] = choice["label"]
             values["prompt"] = choice["prompt"] or values["prompt"]
         if name == "batch_size" and parameters.get("micro_batch") is None and isinstance(value, int):
@@ -298,11 +328,12 @@ def resolve(recipe: str, method: str, seed: int = 0, **parameters: Any) -> Setti
 def why_not(recipe: Recipe, method: str) -> str:
     """Why a recipe does not offer a method, with the plan's figures, and what it offers instead."""
     reason = recipe.omitted.get(method, "")
-    if "{" in reason:
+    if "{parameters}" in reason or "{full_gb}" in reason:
         from lab_utils import architectures
 
         parameters = architectures.shape_of(recipe.model.source).parameters
-        reason = reason.format(parameters=f"{parameters:,}", full_gb=f"{architectures.full_training_gb(parameters):.0f}")
+        known = {"parameters": f"{parameters:,}", "full_gb": f"{architectures.full_training_gb(parameters):.0f}"}
+        reason = re.sub(r"\{(parameters|full_gb)\}", lambda match: known[match[1]], reason)
     return f"Recipe '{recipe.name}' offers no {method}{': ' if reason else ''}{reason}; choose one of {', '.join(recipe.methods)}."
 
 
@@ -329,7 +360,7 @@ def did_you_mean(word: str, known) -> str:
 def unknown_parameter(name: str, known, where: str) -> str:
     """What to say of a parameter that a notebook, or something else with parameters, does not have."""
     near = did_you_mean(name, known)
-    return f"unknown parameter '{name}' for {where}{near or ' (known: ' + ', '.join(sorted(known)) + ')'}"
+    return f"unknown parameter {shown(name)} for {where}{near or ' (known: ' + ', '.join(sorted(known)) + ')'}"
 
 
 class Mistakes(LabError):
@@ -362,24 +393,26 @@ MEANT_AS_FLAGS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off"
 
 def flag_meant(given: Any) -> str:
     """ " (write true)" for a word that other versions of YAML read as a flag, else nothing."""
-    meant = MEANT_AS_FLAGS.get(str(given).lower())
+    meant = MEANT_AS_FLAGS.get(given.lower()) if isinstance(given, str) else None
     return f" (write {meant})" if meant else ""
 
 
 def _explain(model: type[Section], problem: dict) -> str:
     """One problem in words: where, what was given, what is accepted."""
-    path = [str(part) for part in problem["loc"]]
+    path = [str(part) for part in problem["loc"] if part != "[key]"]  # a name itself, which is no path
     where, given = ".".join(path) or "values", problem["input"]
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, path[:-1])
-        return f"unknown name '{where}'{did_you_mean(path[-1], known)} (known: {', '.join(sorted(known))})"
+        return f"unknown name {shown(where)}{did_you_mean(path[-1], known)} (known: {', '.join(sorted(known))})"
     if problem["type"] == "missing":
-        return f"'{where}' is missing"
+        return f"{shown(where)} is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if isinstance(given, str | int | float | bool) and path[-1:] != ["publish_to"]:  # which may be a token, pasted by mistake
-        message += f", got {given!r}" + (flag_meant(given) if problem["type"].startswith("bool") else "")
-    return f"{where}: {message}"
+    if problem["type"] in ("model_type", "dict_type"):
+        message = "expected 'name: value' lines"
+    may_be_secret = bool({"publishing", "publish_to"} & set(path))  # a token, pasted by mistake
+    if problem["type"] != "value_error" and not isinstance(given, dict) and not may_be_secret:
+        message += f", got {shown(given)}" + (flag_meant(given) if problem["type"].startswith("bool") else "")
+    return f"{shown(where)[1:-1]}: {message[0].lower()}{message[1:]}"
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

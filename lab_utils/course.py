@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lab_utils import config, editions
+from lab_utils import config, editions, scrubbing
 from lab_utils.errors import LabError
+from lab_utils.yamls import shown
 
 DEFAULT_RECIPE = "smollm2-everyday"
 
@@ -74,7 +75,7 @@ def choose(only: Sequence[str]) -> list[Notebook]:
 
 def no_notebook(word: str) -> str:
     names = [notebook.name for notebook in NOTEBOOKS]
-    return f"no notebook '{word}'{config.did_you_mean(word, names)}; choose from {', '.join(n.number for n in NOTEBOOKS)}"
+    return f"no notebook {shown(word)}{config.did_you_mean(word, names)}; choose from {', '.join(n.number for n in NOTEBOOKS)}"
 
 
 def offered(chosen: Sequence[Notebook], recipe: config.Recipe) -> list[Notebook]:
@@ -93,6 +94,7 @@ def filled(notebook: Notebook, layers: Sequence[Mapping[str, Any]]) -> dict[str,
         values |= {name: value for name, value in layer.items() if name in values and value is not None}
     if not any(layer.get("run_dir") for layer in layers):
         values["run_dir"] = f"runs/{Path(str(values['recipe'])).stem}"
+    scrubbing.refuse(values)
     problems = []
     for name, default in parameters_of(notebook).items():
         values[name], problem = fit(name, values[name], default)
@@ -122,7 +124,7 @@ def fit(name: str, value: Any, default: Any) -> tuple[Any, str | None]:
     if kind is list and isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     values = value if isinstance(value, list) else [value]
-    problem = f"{name}: expected {_kind(default)}, got {value!r}"
+    problem = f"{name}: expected {_kind(default)}, got {shown(value)}"
     if kind is not bool and item is not bool and any(isinstance(v, bool) for v in values):
         return value, problem
     try:

@@ -6,14 +6,16 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count, islice
 from pathlib import Path
 
 from lab_utils import sources
 from lab_utils.config import Data
 from lab_utils.errors import LabError
 from lab_utils.sources import SPLITS
+from lab_utils.yamls import shown
 
 EVERYDAY = Path(__file__).parent / "everyday"
 DOCUMENT_COLUMNS = ("document", "dialogue", "article", "text")
@@ -111,8 +113,9 @@ def _examples(rows: sources.Rows, spec: Data, skip_empty: bool, notes: list[str]
             example = _example(row, spec, default_id=f"{stem}-{number}")
             if example.id in seen:
                 if not skip_empty:
-                    raise ValueError(f"the id '{example.id}' stands on an earlier {rows.unit} too")
-                example = replace(example, id=f"{example.id}-{number}")
+                    raise ValueError(f"the id {shown(example.id)} stands on an earlier {rows.unit} too")
+                numbered = (f"{example.id}-{n}" for n in count(number))
+                example = replace(example, id=next(name for name in numbered if name not in seen))
         except _Empty as error:
             if not skip_empty:
                 raise LabError(f"{place}: {error}. Mend that {rows.unit} and run again.") from error
@@ -157,23 +160,28 @@ def _example(row, spec: Data, default_id: str) -> Example:
     if not references:
         raise _Empty("the summary is empty")
     name = next((row[key] for key in ("id", "fname") if row.get(key) not in (None, "")), default_id)
-    different = tuple(dict.fromkeys(_whole_characters(reference) for reference in references))
+    different = tuple(dict.fromkeys(whole_characters(reference) for reference in references))
     topic = str(row.get("topic") or row.get("topic1") or "")
-    return Example(_whole_characters(str(name)), _whole_characters(document.replace("\r\n", "\n")), different, topic)
+    return Example(whole_characters(str(name)), whole_characters(document.replace("\r\n", "\n")), different, whole_characters(topic))
 
 
-def _whole_characters(text: str) -> str:
+def whole_characters(text: str) -> str:
     """The text with halves of characters, which JSON can hold and no tokenizer reads, replaced by the replacement character."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _column(row: dict, chosen: str | None, known: Sequence[str], what: str) -> str:
     if chosen is not None and chosen not in row:
-        raise _NoColumn(f"no column '{chosen}' (found {', '.join(map(str, row)) or 'nothing'}); set {what}_column to one of these")
+        raise _NoColumn(f"no column {shown(chosen)} (found {_listed(row)}); set {what}_column to one of these")
     column = chosen or next((name for name in known if name in row), None)
     if column is None:
-        raise _NoColumn(f"no '{what}' text (found {', '.join(map(str, row)) or 'nothing'}); name its column with {what}_column")
+        raise _NoColumn(f"no '{what}' text (found {_listed(row)}); name its column with {what}_column")
     return column
+
+
+def _listed(columns: Iterable[str]) -> str:
+    """Names of columns, on one line and not endless, as a file of any kind may hold them."""
+    return shown(", ".join(columns))[1:-1] or "nothing"
 
 
 def _grouped(examples: list[Example], split: str, notes: list[str]) -> list[Example]:
@@ -185,14 +193,16 @@ def _grouped(examples: list[Example], split: str, notes: list[str]) -> list[Exam
         return examples
     whose = "file" if split == "all" else f"{split} split"
     notes.append(f"The {whose}'s {len(examples):,} rows are {len(groups):,} documents, some with several references: one item each.")
-    return [_merged(group) for group in groups.values()]
+    taken = {example.id for example in examples}
+    return [_merged(group, taken) for group in groups.values()]
 
 
-def _merged(group: list[Example]) -> Example:
+def _merged(group: list[Example], taken: Collection[str]) -> Example:
+    """One example of several with the same document. `taken` are the ids of all."""
     references = dict.fromkeys(reference for example in group for reference in example.references)
     stem = re.sub(r"_\d+$", "", group[0].id)
     flattened = len(group) > 1 and {example.id for example in group} == {f"{stem}_{number}" for number in range(1, len(group) + 1)}
-    name = stem if flattened else group[0].id  # the hub's test_0_1, test_0_2, ... are the authors' test_0
+    name = stem if flattened and stem not in taken else group[0].id  # the hub's test_0_1, test_0_2, ... are the authors' test_0
     return replace(group[0], id=name, references=tuple(references))
 
 
@@ -241,9 +251,13 @@ def _subset(examples: list[Example], wanted: int | None, seed: int, split: str, 
     return [examples[i] for i in sorted(chosen)]
 
 
-def _words(text: str) -> list[str]:
-    """Its words alone: copies in a dataset often differ in spaces, punctuation or case."""
-    return re.findall(r"\w+", text.lower()) or [text]
+def _words(text: str) -> Iterator[str]:
+    """Its words alone: copies in a dataset often differ in spaces, punctuation or case. A text without any is its own word."""
+    found = None
+    for found in re.finditer(r"\w+", text):
+        yield found[0].lower()
+    if found is None:
+        yield text
 
 
 def _overlaps(splits: dict[str, list[Example]], notes: list[str]) -> tuple[dict[str, int], set[str]]:
@@ -255,7 +269,7 @@ def _overlaps(splits: dict[str, list[Example]], notes: list[str]) -> tuple[dict[
     found: dict[str, set] = {"validation in train": set(), "test in train": set(), "test in validation": set()}
     for split in ("test", "validation", "train"):
         for example in splits[split]:
-            start = tuple(_words(example.document[:400])[:8])
+            start = tuple(islice(_words(example.document), 8))
             if split == "train" and start not in held_out:
                 continue
             words = tuple(_words(example.document))

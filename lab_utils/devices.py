@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 
+from lab_utils import environment
+
 THIS_MACHINE = "this machine"
 FIRST_WITH_KERNELS = (7, 0)  # compute capability that today's torch builds start at
 
@@ -32,9 +34,7 @@ DEVICES = (T4, P100, A100, H200)
 @cache
 def this_machine() -> Device:
     """The GPU that the lab would use here, else the CPU with the machine's memory; asked without torch."""
-    import psutil
-
-    return _gpu() or Device(THIS_MACHINE, psutil.virtual_memory().total / 1e9, note=f"CPU ({platform.machine()})")
+    return _gpu() or Device(THIS_MACHINE, environment.memory_limit() / 1e9, note=f"CPU ({platform.machine()})")
 
 
 def _gpu() -> Device | None:
@@ -44,12 +44,24 @@ def _gpu() -> Device | None:
             return None
     except metadata.PackageNotFoundError:
         pass  # a machine that is only asked what would fit
+    found = gpus()
+    return found[int(visible) if visible.isdigit() and int(visible) < len(found) else 0] if found else None
+
+
+def gpus() -> list[Device | None]:
+    """Every GPU that the driver names, hidden ones too; None for one whose memory or capability it does not say."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        rows = list(csv.reader(found.splitlines(), skipinitialspace=True))
-        name, mebibytes, capability = rows[int(visible) if visible.isdigit() and int(visible) < len(rows) else 0]
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [_device(row) for row in csv.reader(found.splitlines(), skipinitialspace=True)]
+
+
+def _device(row: list[str]) -> Device | None:
+    try:
+        name, mebibytes, capability = row
         major, minor = map(int, capability.split("."))
         return Device(THIS_MACHINE, int(mebibytes) * 2**20 / 1e9, (major, minor), name)
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+    except ValueError:
         return None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab_utils import config
+from lab_utils.bootstrap import OF_THE_SOURCE
 from lab_utils.errors import LabError
 
 EDITIONS = ("student", "solution", "instructor")
@@ -16,6 +19,7 @@ LEFT_OUT = {"student": {"solution", "instructor"}, "solution": {"instructor"}, "
 TAGS = ("parameters", "solution", "instructor")
 
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"  # nbgrader looks for the same words, anywhere in a line
+ENSURE = 'bootstrap.ensure(notebook="{}")'  # where a notebook says which version it is
 MARKER_WORDS = re.compile(r"\b(BEGIN|END)[ _-]*SOLUTION", re.IGNORECASE)
 
 
@@ -39,6 +43,7 @@ def make(source: Path, edition: str, values: dict[str, Any] | None = None):
         LabError: a marker or a tag that would not do what its author meant, with its place; or an unknown parameter.
     """
     notebook = _read(source)
+    version = _version(notebook, source.stem)
     if values:
         cell = _parameters_cell(notebook, source.stem)
         cell.source = _baked(cell.source, values, source.stem)
@@ -52,6 +57,7 @@ def make(source: Path, edition: str, values: dict[str, Any] | None = None):
         cell["id"] = f"cell-{number:02d}"
         cell.source = _text(cell, edition, place)
         if cell.cell_type == "code":
+            cell.source = cell.source.replace(ENSURE.format(OF_THE_SOURCE), ENSURE.format(version))
             cell.outputs, cell.execution_count = [], None
         if not LEFT_OUT[edition] & set(tags):
             kept.append(cell)
@@ -65,6 +71,16 @@ def parameters(source: Path) -> dict[str, Any]:
     """Names and default values of a notebook's parameters cell, which holds plain literals only."""
     cell = _parameters_cell(_read(source), source.stem)
     return {name: ast.literal_eval(value) for name, value in _assigned_values(cell.source).items()}
+
+
+def _version(notebook, name: str) -> str:
+    """A hash of what students see, with the default parameters: the same for all editions, assignments and students."""
+    seen = [
+        (cell.cell_type, _text(cell, "student", f"{name}, cell {number}"))
+        for number, cell in enumerate(notebook.cells, 1)
+        if not LEFT_OUT["student"] & set(cell.metadata.get("tags", []))
+    ]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:10]
 
 
 def _read(source: Path):

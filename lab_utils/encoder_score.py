@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from lab_utils import environment
+from lab_utils import environment, scrubbing
 from lab_utils.batching import pad_right
 from lab_utils.companions import Scored
-from lab_utils.errors import LabError, without_folders
+from lab_utils.errors import LabError
 
 MOST_TOKENS = 512
 
@@ -106,29 +106,27 @@ def _load(encoder: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES, MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 
-    options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    named = scrubbing.text(f"'{encoder}'")
     try:
-        config = AutoConfig.from_pretrained(encoder)
+        config = AutoConfig.from_pretrained(encoder, trust_remote_code=False)
         kind = config.model_type
         if kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES:
             auto = AutoModelForTextEncoding
         elif kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder:
             auto = AutoModel
         else:
-            raise LabError(
-                f"The model '{without_folders(encoder)}' ({kind}) is no text encoder: give one such as BERT, RoBERTa, DeBERTa or T5."
-            )
+            raise LabError(f"The model {named} ({kind}) is no text encoder: give one such as BERT, RoBERTa, DeBERTa or T5.")
         model, loaded = auto.from_pretrained(encoder, **options)
-        tokenizer = AutoTokenizer.from_pretrained(encoder)
+        tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = without_folders((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
         raise LabError(
-            f"The encoder '{without_folders(encoder)}' could not be loaded ({reason}): give the folder of a text encoder with "
+            f"The encoder {named} could not be loaded ({scrubbing.reason(error)}): give the folder of a text encoder with "
             "safetensors weights, or a hub id while the hub can be reached."
         ) from error
     if missing := sorted(name for name in loaded["missing_keys"] if "pooler" not in name):  # the pooler is not used
         raise LabError(
-            f"The encoder '{without_folders(encoder)}' lacks {len(missing)} of its weights, such as {missing[0]}, and they would be "
+            f"The encoder {named} lacks {len(missing)} of its weights, such as {missing[0]}, and they would be "
             "random ones: get its files again."
         )
     return tokenizer, model.eval().requires_grad_(False).to(environment.machine().device)

@@ -14,7 +14,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from lab_utils import processes
+from lab_utils import limits, processes, scrubbing
 from lab_utils.errors import LabError
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "rouge-score", "evaluate", "numpy")
@@ -72,24 +72,44 @@ class Machine:
 def machine() -> Machine:
     """What computes here: the first GPU on which a kernel really runs, else the CPU."""
     quiet()
-    import psutil
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if torch.cuda.is_available():
-        try:
-            (torch.ones(2, device="cuda") * 2).sum().item()
-        except RuntimeError as error:  # a P100 under a build without sm_60 says available and then fails here
-            warnings.warn(
-                f"This GPU ({torch.cuda.get_device_name(0)}) is not usable with the installed torch ({str(error).splitlines()[0]}); "
-                "the CPU is used. On Kaggle choose Settings > Accelerator > GPU T4 x2.",
-                stacklevel=2,
-            )
-        else:
+        fault = kernel_fault()
+        if fault is None:
             properties = torch.cuda.get_device_properties(processes.local_index())
             return Machine(where(), "cuda", properties.name, cores, properties.total_memory / 2**30)
-    memory = psutil.virtual_memory().total / 2**30
-    return Machine(where(), "cpu", f"CPU ({platform.machine()})", cores, memory)
+        warnings.warn(
+            f"This GPU ({torch.cuda.get_device_name(0)}) is not usable with the installed torch ({fault}); "
+            "the CPU is used. On Kaggle choose Settings > Accelerator > GPU T4 x2.",
+            stacklevel=2,
+        )
+    return Machine(where(), "cpu", f"CPU ({platform.machine()})", cores, memory_limit() / 2**30)
+
+
+def kernel_fault() -> str | None:
+    """What torch says when it is asked to compute on its GPU, in one line; None where it does.
+
+    A P100 under a build without sm_60 calls itself available and then fails here.
+    """
+    import torch
+
+    try:
+        (torch.ones(2, device="cuda") * 2).sum().item()
+    except RuntimeError as error:
+        return scrubbing.reason(error)
+    return None
+
+
+def memory_limit() -> int:
+    """Bytes that this process may hold: the machine's memory, or less where a container, a batch system or `ulimit` allows less."""
+    return min(limit.size for limit in limits.of_memory())
+
+
+def available_memory() -> int:
+    """Bytes of it that are free."""
+    return min(limit.free for limit in limits.of_memory())
 
 
 def precision(family: str = "causal", wanted: str = "auto") -> Precision:
@@ -230,4 +250,4 @@ def quiet() -> None:
 def say(line: str) -> None:
     """Prints a line of progress, in the main process. The dot lets `lab run` tell progress from a notebook's other output."""
     if processes.is_main():
-        print(f"· {line}", flush=True)
+        print(f"· {scrubbing.without_secrets(line)}", flush=True)

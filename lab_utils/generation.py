@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from lab_utils import environment, layers, memory, processes
+from lab_utils import environment, layers, memory, mirror, processes
 from lab_utils.batching import pad_left, pad_right
 from lab_utils.data import Example
-from lab_utils.models import Base
+from lab_utils.models import Base, whole
+from lab_utils.predictions import Kept, Prediction
 from lab_utils.training import duration
 
 CACHE_SHARE = 0.25  # of the free memory: how much keys and values of a batch may take; reading its prompts takes about as much
-
-
-@dataclass(frozen=True)
-class Prediction:
-    id: str
-    prediction: str
-    references: tuple[str, ...]
-    tokens: int  # of the answer, EOS left out
-    stopped: bool  # ended by EOS rather than by the length limit
 
 
 @dataclass
@@ -79,38 +73,65 @@ def summarize(
     *,
     shots: Sequence[Example] = (),
     say: Callable[[str], None] | None = None,
+    unfinished: Path | None = None,
 ) -> Generated:
     """One summary for each example, from the prompt that training uses.
 
     Adapters are merged and 4-bit layers unpacked for the pass (`layers.merged`). Several processes deal out the batches of one, so that
-    each text comes from the same batch as with one process; all get all summaries.
+    each text comes from the same batch as with one process; all get all summaries. Where memory runs out, batches get smaller.
 
     Args:
         shots: worked examples put before each document (few-shot prompting).
         say: takes a line of progress every few seconds; by default it is printed.
+        unfinished: a file. A pass of the same model over the same prompts that was interrupted goes on with what it kept there.
+
+    Raises:
+        LabError: out of memory with one document at a time.
     """
     say = say or environment.say
     prompts = [base.encoder.prompt_of(example.document, shots) for example in examples]
-    found: dict[int, Prediction] = {}
+    kept = Kept(unfinished, _key(model, base, prompts), say) if unfinished else None
+    found = dict(kept.predictions) if kept else {}
+    if found:
+        say(f"An earlier start wrote {len(found)} of {len(examples)} summaries: going on from there.")
+    before = kept.seconds if kept else 0.0
     started = said = time.perf_counter()
     with evaluation_mode(model), memory.Peak() as peak, layers.merged(model, base.precision):
         mine = processes.share(_batches([len(prompt) for prompt in prompts], model, base))
-        count = sum(map(len, mine))
+        count, had = sum(map(len, mine)), len(found)
+        smaller = memory.Smaller("documents", say)
         for chosen in mine:
-            answers = _generate(model, base, [prompts[i] for i in chosen])
-            for i, ids in zip(chosen, answers, strict=True):
-                found[i] = _prediction(base, examples[i], ids)
-            if time.perf_counter() - said > 10 and len(found) < count:
-                said = time.perf_counter()
-                left = (said - started) / len(found) * (count - len(found))
+            if all(i in found for i in chosen):
+                continue
+            answers = smaller.each(lambda part: _generate(model, base, [prompts[i] for i in part]), chosen)
+            made = {i: _prediction(base, examples[i], ids) for i, ids in zip(chosen, answers, strict=True)}
+            found |= made
+            now = time.perf_counter()
+            if kept:
+                kept.add(list(made), list(made.values()), before + now - started)
+                mirror.on_the_way(kept.path.parent, kept.path.name, say)
+            if now - said > 10 and len(found) < count:
+                said = now
+                left = (said - started) / (len(found) - had) * (count - len(found))
                 say(f"{len(found)}/{count} summaries, {duration(left)} left")
     environment.return_memory()
     shares = processes.gather((found, peak.gb))
     found = {i: prediction for share, _ in shares for i, prediction in share.items()}
-    seconds = time.perf_counter() - started
+    seconds = before + time.perf_counter() - started
     say(f"{len(found)} {'summary' if len(found) == 1 else 'summaries'} in {duration(seconds)}")
     cut = sum(base.encoder.is_cut(example.document) for example in examples)
     return Generated([found[i] for i in range(len(examples))], seconds, max(gb for _, gb in shares), cut)
+
+
+def _key(model, base: Base, prompts: Sequence[Sequence[int]]) -> str:
+    """A hash of all that decides what a model answers."""
+    import torch
+
+    digest = hashlib.sha256(repr((prompts, decoding(base).to_dict(), base.precision.name)).encode())
+    for name, weight in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(whole(weight.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def _batches(lengths: Sequence[int], model, base: Base) -> list[list[int]]:

@@ -64,12 +64,13 @@ def roster(path: str | Path) -> list[str]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        rows = list(csv.reader(io.StringIO(text)))
+    except (OSError, ValueError, csv.Error) as error:
         raise LabError(
             f"'{path}' cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error}): give a file with an id a line."
         ) from error
     found: dict[str, str] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+    for number, row in enumerate(rows, 1):
         student = row[0].strip() if row else ""
         if not student or student.startswith("#") or (number == 1 and student.casefold() in HEADINGS):
             continue
@@ -224,8 +225,13 @@ def _choices(given: Assignment, students: Sequence[str]) -> str:
 def keep(out: Path, texts: dict[Path, str], force: bool) -> list[Path]:
     """Writes the files, unless one of them stands there and is not as the lab wrote it."""
     record = out / WRITTEN
-    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    changed = [out / path for path in texts if (out / path).exists() and before.get(path.as_posix()) != _digest(out / path)]
+    before = _written(record)
+    changed = [
+        out / path
+        for path, text in texts.items()
+        if (out / path).exists()
+        and _digest(out / path) not in (before.get(path.as_posix()), _digest_of(text.encode("utf-8", "backslashreplace"), path))
+    ]
     if changed and not force:
         raise LabError(
             f"{', '.join(map(str, changed))}: changed since the lab wrote it, or written by somebody else. Nothing was written; "
@@ -239,11 +245,22 @@ def keep(out: Path, texts: dict[Path, str], force: bool) -> list[Path]:
     return [out / path for path in texts]
 
 
+def _written(record: Path) -> dict[str, str]:
+    """Hashes of what was written before; without those that cannot be read, so that the files they belong to count as changed."""
+    try:
+        return dict(json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def _digest(path: Path) -> str:
+    return _digest_of(path.read_bytes(), path)
+
+
+def _digest_of(content: bytes, path: Path) -> str:
     """A hash of a file; of a notebook's cells and outputs alone, since opening and saving it changes neither."""
     import nbformat
 
-    content = path.read_bytes()
     if path.suffix == ".ipynb":
         try:
             cells = nbformat.reads(content.decode(), as_version=4).cells

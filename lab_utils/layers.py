@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from lab_utils import processes
+from lab_utils import environment, processes
 
 COPY_SHARE = 0.5  # of the free memory: how much merged weights may take, so that keys and values find room beside them
 
@@ -174,6 +174,4 @@ def free_bytes(device) -> float:
         import torch
 
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    import psutil
-
-    return psutil.virtual_memory().available
+    return environment.available_memory()

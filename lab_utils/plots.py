@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 
+from lab_utils import files
+
 METHOD_NAMES = {"zero_shot": "zero-shot", "full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), which stays distinct under the common colour-vision deficiencies.
 COLORS = {"zero_shot": "#999999", "full": "#D55E00", "lora": "#0072B2", "qlora": "#009E73"}
@@ -41,8 +43,13 @@ class Picture:
         self.png, self.svg, self.alt = _saved(figure, format="png"), _saved(figure, format="svg", metadata={"Date": None}), alt
 
     def save(self, path: Path) -> Picture:
-        path.write_bytes(self.png)
-        path.with_suffix(".txt").write_text(self.alt + "\n", encoding="utf-8")
+        """Writes the PNG, and its text beside it.
+
+        Raises:
+            LabError: they cannot be written.
+        """
+        files.write_bytes(path, self.png)
+        files.write_text(path.with_suffix(".txt"), self.alt + "\n")
         return self
 
     def _repr_mimebundle_(self, include=None, exclude=None):

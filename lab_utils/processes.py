@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from lab_utils import scrubbing
 from lab_utils.errors import FAILED, INTERRUPTED, STOPPED, LabError
 
 PATIENCE = timedelta(hours=2)  # how long one waits for the others, of which the first may be downloading and the main one scoring
@@ -198,7 +199,7 @@ class _Watch:
             return
         sentence = str(error)
         if not isinstance(error, LabError):
-            traceback.print_exception(error)
+            print(scrubbing.without_secrets("".join(traceback.format_exception(error))), file=sys.stderr)
             sentence = f"Process {index()} of {count()} failed: {type(error).__name__}: {error}"
         self._report(sentence)
         _leave(FAILED)
@@ -225,7 +226,7 @@ class _Watch:
             with contextlib.suppress(LabError):  # no disk to write on: the record keeps its first word, `stopped`
                 for mark in _marks[-1:]:
                     mark("failed" if reason else "stopped", reason or None)
-            print(f"error: {reason}" if reason else f"\n{STOPPED}", file=sys.stderr)
+            print(f"error: {scrubbing.without_secrets(reason)}" if reason else f"\n{STOPPED}", file=sys.stderr)
             self._tell(self.HEARD, "")
         elif not reason:
             self._report("")

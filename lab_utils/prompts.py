@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab_utils.config import Prompt
-from lab_utils.data import Example
+from lab_utils.data import Example, whole_characters
 from lab_utils.errors import LabError
 
 
@@ -62,14 +62,29 @@ def answer_ids(tokenizer, prompt: Prompt, summary: str) -> list[int]:
 
 
 def defused(tokenizer, text: str) -> str:
-    """The text with special tokens that are spelled out in it broken up, so that data cannot end a turn or an answer."""
+    """The text with special tokens that are spelled out in it broken up, so that data cannot end a turn or an answer.
+
+    T5's tokenizer first writes full-width letters as plain ones and then finds `</s>` among its pieces: where that happens, the text is
+    taken as the tokenizer writes it.
+    """
+    text = _broken_up(tokenizer, whole_characters(text))
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    written = text if normalizer is None else normalizer.normalize_str(text)
+    return _broken_up(tokenizer, written) if any(token in written for token in tokenizer.all_special_tokens) else text
+
+
+def _broken_up(tokenizer, text: str) -> str:
     for token in tokenizer.all_special_tokens:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
 
 
 def cut_document(tokenizer, document: str, limit: int) -> tuple[str, bool]:
-    """The document's text up to its `limit`-th token, and whether anything was cut."""
+    """The document's text up to its `limit`-th token, and whether anything was cut.
+
+    Tokens are counted as a prompt holds them: a special token that is spelled out in a document is one token in it, and several there.
+    """
+    document = defused(tokenizer, document)
     encoded = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)
     if len(encoded["input_ids"]) <= limit:
         return document, False

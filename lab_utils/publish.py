@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab_utils import environment, generation, models
+from lab_utils import environment, files, generation, integrity, models, scrubbing
 from lab_utils.cache import WRITE_ERRORS
-from lab_utils.card import card, each
-from lab_utils.errors import LabError, without_folders
+from lab_utils.card import card
+from lab_utils.errors import LabError
 from lab_utils.runs import Finished
 
 BESIDE_WEIGHTS = ("model.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json", models.BASE_FILE)
@@ -66,13 +66,14 @@ def prepare(finished: Finished, merged: bool = False, to: str | None = None, mod
         LabError: nothing was trained, its files are gone, the base cannot be loaded, a reference stands in the recipe, or the disk is full.
     """
     full, target = finished.method == "full", finished.folder / "hub"
-    readme, record = card(finished, merged, to), json.dumps(each(finished.record, without_folders), indent=2, ensure_ascii=False)
+    readme, record = card(finished, merged, to), json.dumps(scrubbing.values(finished.record), indent=2, ensure_ascii=False)
     _refuse_references(finished, record)
     trained = finished.folder / ("model" if full else "adapter")
     if not any(trained.glob("*.safetensors")):
         raise LabError(f"There are no weights in '{_shown(trained)}': run {finished.method} again.")
+    integrity.check_saved(trained, finished.record["model"].get("saved"))
     try:
-        with tempfile.TemporaryDirectory(prefix=".hub-", dir=finished.folder) as unfinished:
+        with files.system_errors(), tempfile.TemporaryDirectory(prefix=".hub-", dir=finished.folder) as unfinished:
             folder = Path(unfinished) / "hub"
             folder.mkdir()
             if merged and not full:
@@ -109,10 +110,11 @@ def _tokenizer(finished: Finished, trained: Path, model_dir: str | None) -> Any:
     from transformers import AutoTokenizer
 
     if finished.method == "full":
-        return AutoTokenizer.from_pretrained(trained)
+        return AutoTokenizer.from_pretrained(trained, trust_remote_code=False)
     if finished.base_is_local and model_dir is None:
         return None
-    return AutoTokenizer.from_pretrained(models.checkpoint_folder(finished.settings(model_dir).recipe.model))
+    folder = models.checkpoint_folder(finished.settings(model_dir).recipe.model)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def _save_merged(finished: Finished, adapter: Path, folder: Path, model_dir: str | None) -> Any:
@@ -180,7 +182,7 @@ def publish(finished: Finished, to: str, merged: bool = False, model_dir: str | 
         host = urlsplit(endpoint).hostname or "the hub"
         reason = f"{host} cannot be reached or the connection broke ({type(error).__name__})"
         raise LabError(f"The upload did not get through: {reason}; check the network and publish again; {ready}.") from None
-    return f"{endpoint}/{to}"
+    return scrubbing.without_secrets(f"{endpoint}/{to}")
 
 
 def _refusal(error, to: str, where: str) -> str:

@@ -164,7 +164,7 @@ def main() -> None:
     if given.keep:
         keep(given.keep, given.recipe, given.data_dir)
     path = ROOT / "README.md"
-    path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    files.write_text(path, filled(path.read_text(encoding="utf-8")))
     for recipe in RECIPES:
         report.figures(systems(recipe)[0])["scores"].save(RECORDED / recipe / "scores.png")
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
 
-from lab_utils import analysis, companions, comparison, encoder_score, files, metrics, plots, rating, runs
+from lab_utils import analysis, companions, comparison, encoder_score, files, metrics, plots, rating, runs, scrubbing
 from lab_utils.data import Example
+from lab_utils.errors import LabError
 from lab_utils.significance import bootstrap
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
@@ -58,7 +59,7 @@ def make(run_dir: str | Path, test: Sequence[Example] | None = None, encoder: st
     material = _material(run_dir, test)
     facts = _facts(Path(run_dir), material, encoder)
     path = Path(run_dir) / "report.html"
-    files.write_text(path, _page(facts, figures(material.systems), _texts(material)))
+    files.write_text(path, scrubbing.without_secrets(_page(facts, figures(material.systems), _texts(material))))
     return path, facts
 
 
@@ -81,10 +82,20 @@ def figures(systems: Sequence[comparison.Line]) -> dict[str, plots.Picture]:
 
 
 def read_log(path: Path) -> list[dict]:
-    """Rows of a log.csv as numbers; empty cells are None."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
-    return [row | {"step": int(row["step"])} for row in rows]
+    """Rows of a log.csv as numbers; empty cells are None.
+
+    Raises:
+        LabError: it cannot be read, or holds something else.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file, strict=True)]
+        return [row | {"step": int(row["step"])} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise LabError(
+            f"{path.name} of {path.parent.name} cannot be read ({scrubbing.reason(error)}): run the method again, or delete the file "
+            "and do without its curve."
+        ) from error
 
 
 def _material(run_dir: str | Path, test: Sequence[Example] | None) -> Material:

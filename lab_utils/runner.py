@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_utils import assignments, budget, config, course, editions, files, runs, yamls
+from lab_utils import assignments, budget, config, course, editions, files, kernel, runs, yamls
 from lab_utils.course import Notebook
 from lab_utils.errors import LabError
 from lab_utils.training import duration
@@ -109,8 +109,8 @@ def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise LabError(f"'-p {word}' is not of the form name=value; write for example -p seed=1.")
-        values[name.strip()] = yamls.value(text, f"-p {word}")
+            raise LabError(f"-p {yamls.shown(word)} is not of the form name=value; write for example -p seed=1.")
+        values[name.strip()] = yamls.value(text, f"-p {yamls.shown(word)}")
     return values
 
 
@@ -140,35 +140,41 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
     import logging
 
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
 
     for library in ("papermill", "traitlets", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # their errors arrive as exceptions too
     os.environ.setdefault("MPLBACKEND", "Agg")
-    made, progress = editions.make(course.source(notebook), edition), Progress()
-    started = time.perf_counter()
+    made, progress, kept, codes = editions.make(course.source(notebook), edition), Progress(), kernel.Kept(output), []
+    papermill.iorw.papermill_io.register(str(output), kept)
+    started, trouble, cause = time.perf_counter(), "not ended", None
     try:
         papermill.execute_notebook(
             made, str(output).replace("{", "{{").replace("}", "}}"), values, kernel_name="python3", language="python",
-            cwd=str(course.root()), progress_bar=False, stdout_file=progress, extra_arguments=QUIET_KERNEL,
+            cwd=str(course.root()), progress_bar=False, stdout_file=progress, extra_arguments=QUIET_KERNEL, **kernel.options(codes),
         )  # fmt: skip
+        trouble = None
     except papermill.PapermillExecutionError as error:
         reason = error.evalue if error.ename in ("LabError", "TrainingDiverged") else f"{error.ename}: {error.evalue}"
-        first = next((line for line in error.source.splitlines() if line.strip()), "")
-        raise LabError(
-            f"{notebook.name} stopped at cell {error.cell_index + 1} ({first.strip()[:60]}): {reason.rstrip('.')}. "
-            f"What it did so far is in {_shown(output)}."
-        ) from error
+        where = f"cell {error.cell_index + 1} ({kernel.first_line(error.source)})"
+        trouble, cause = f"{notebook.name} stopped at {where}: {reason.rstrip('.')}.", error
     except DeadKernelError as error:
-        raise LabError(
-            f"The kernel of {notebook.name} was killed, most often for lack of memory: close other programs or give -p micro_batch=1. "
-            f"What it did so far is in {_shown(output)}."
-        ) from error
-    except OSError as error:
-        raise LabError(
-            f"{notebook.name} could not be written to {_shown(output)} ({error.strerror or error}): free some space or use --out."
-        ) from error
-    print(f"      done in {duration(time.perf_counter() - started)}", flush=True)
+        trouble, cause = kernel.death(notebook.name, kept.cell(), codes), error
+    except (RuntimeError, OSError, NoSuchKernel) as error:
+        trouble, cause = kernel.no_start(notebook.name, error), error
+    finally:
+        seconds = time.perf_counter() - started
+        try:
+            kept.settle(seconds, ended=trouble is None)
+        except LabError as error:
+            kept.failure = error
+    if kept.failure:
+        said = trouble or f"{notebook.name} ran to its end, and its records are written."
+        raise LabError(f"{said} The notebook itself is not kept whole: {kept.failure}") from (cause or kept.failure)
+    if trouble:
+        raise LabError(f"{trouble} What it did so far is in {_shown(output)}.") from cause
+    print(f"      done in {duration(seconds)}", flush=True)
 
 
 class Progress:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from lab_utils import environment, processes
+from lab_utils import checkpoints, environment, locks, mirror, processes, scrubbing
 from lab_utils.config import METHODS, Settings, changed, recorded
-from lab_utils.errors import LabError, without_folders
+from lab_utils.errors import LabError
 from lab_utils.files import make_folder, write_json, write_text
-from lab_utils.generation import Prediction
+from lab_utils.predictions import UNFINISHED, Prediction
 
 SCHEMA = 1
 
@@ -27,24 +29,56 @@ class Run:
 
     folder: Path
     record: dict = field(repr=False)
+    _lock: Any = field(default=None, repr=False)
 
     def add(self, **blocks) -> None:
         """Puts blocks (`data`, `model`, `training`, ...) into the record and writes it."""
-        self.record |= blocks
+        self.record |= scrubbing.without_secrets(blocks)
         if processes.is_main():
             write_json(self.folder / "run.json", self.record)
 
     def save_predictions(self, predictions: Sequence[Prediction]) -> None:
-        lines = [json.dumps(asdict(p), ensure_ascii=False) for p in predictions]
+        lines = [json.dumps(row, ensure_ascii=False) for row in scrubbing.without_secrets([asdict(p) for p in predictions])]
         if processes.is_main():
             write_text(self.folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where an interrupted training goes on from."""
+        return self.folder / checkpoints.FOLDER
+
+    @property
+    def unfinished(self) -> Path:
+        """Where interrupted summaries go on from."""
+        return self.folder / UNFINISHED
+
     def finish(self) -> None:
+        """Marks the record `finished`, and removes what was kept to go on from."""
         self.add(status="finished")
+        if processes.is_main():
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            for path in self.folder.glob(f"{self.unfinished.stem}*"):
+                path.unlink(missing_ok=True)
+            mirror.finished(self.folder, environment.say)
+        self._release()
+
+    def hold(self) -> None:
+        """Keeps other processes from writing there, until the run ends.
+
+        Raises:
+            locks.Busy: another one is writing there.
+        """
+        if processes.is_main():
+            self._lock = locks.hold(self.folder).lock
+
+    def _release(self) -> None:
+        if self._lock:
+            self._lock.release(force=True)
 
     @contextmanager
     def watched(self):
         """Marks the record `stopped` at Ctrl-C and `failed`, with the reason, at any other error; the error goes on."""
+        self.hold()
         with processes.marking(self.mark):
             try:
                 yield self
@@ -56,8 +90,9 @@ class Run:
                 raise
 
     def mark(self, status: str, reason: str | None = None) -> None:
-        """Writes how an unfinished run ended."""
-        self.add(status=status, **({"error": without_folders(reason)} if reason else {}))
+        """Writes how an unfinished run ended, and lets others write there."""
+        self.add(status=status, **({"error": scrubbing.text(reason)} if reason else {}))
+        self._release()
 
     @property
     def figures(self) -> Path:
@@ -67,18 +102,28 @@ class Run:
 def start(run_dir: str | Path, settings: Settings, assignment: str | None = None, student: str | None = None) -> Run:
     """A new record for this method, replacing an older one, with what is known before any work.
 
+    What an interrupted run kept to go on from stays. No other process may write there until the run ends.
+
     Args:
         assignment, student: whose work this is, kept as given.
+
+    Raises:
+        locks.Busy: another process writes there.
+        LabError: the folder, the assignment or the student is a token.
     """
+    scrubbing.refuse({"run_dir": str(run_dir), "assignment": assignment, "student": student})
     folder = Path(run_dir) / settings.method
+    run = Run(folder, {})
+    run.hold()
     if processes.is_main():
+        mirror.fetch(folder)
         make_folder(folder)
         for stale in ("predictions.jsonl", "log.csv"):
             (folder / stale).unlink(missing_ok=True)
     recipe = settings.recipe
     precision = environment.precision(recipe.model.family, recipe.model.precision)
     machine = environment.machine()
-    run, now = Run(folder, {}), datetime.now(UTC)
+    now = datetime.now(UTC)
     config = settings.model_dump()
     config["recipe"]["notes"] = recipe.all_notes
     for section in ("model", "data"):  # a folder's name is enough; its place on this machine is nobody's business
@@ -154,7 +199,7 @@ def read(run_dir: str | Path, method: str) -> Finished:
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     try:
         lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
-        predictions = [Prediction(**{**row, "references": tuple(row["references"])}) for row in map(json.loads, filter(None, lines))]
+        predictions = [Prediction.of(row) for row in map(json.loads, filter(None, lines))]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LabError(f"predictions.jsonl of {method} in '{run_dir}' cannot be read ({error}): run the method again.") from error
     return Finished(method, record, predictions, folder)
@@ -167,6 +212,7 @@ def read_all(run_dir: str | Path) -> list[Finished]:
 
 def status_of(run_dir: str | Path, method: str) -> str | None:
     """`finished`, `failed` or `stopped`; None where there is no readable record."""
+    mirror.fetch(Path(run_dir) / method)
     try:
         return json.loads((Path(run_dir) / method / "run.json").read_text(encoding="utf-8"))["status"]
     except (OSError, ValueError, KeyError, TypeError):

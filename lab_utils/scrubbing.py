@@ -1,4 +1,4 @@
-"""What must not be handed in: tokens, passwords, and the folders of somebody's machine.
+"""What must not leave a machine: tokens, passwords, and the folders of whoever works there.
 
 Texts keep everything else to the letter. E-mail addresses stay, since students sign their work, and so do addresses of web pages.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from lab_utils.errors import LabError
 
 REMOVED = "[removed]"
 IMAGES_KB = 300  # of all images in a notebook together; beyond that the largest go
@@ -38,6 +41,7 @@ SECRETS = tuple(
     )
 )
 _KAGGLE_KEY = re.compile(r"[0-9a-f]{32}")
+_WORDS = re.compile(r"[A-Za-z]?[a-z]*(?:[-_./ ][A-Za-z]?[a-z]*)*")  # a secret made of plain words is not told from ordinary text
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _DATA_URI = re.compile(r"(data:[\w.+/-]{1,60}(?:;[\w=-]{1,40}){0,3};base64,[A-Za-z0-9+/=]+)")
@@ -77,6 +81,35 @@ def values(value: Any) -> Any:
     return Scrubber().values(value)
 
 
+def without_secrets(value: Any) -> Any:
+    """A text, or a value as JSON holds it, without tokens and passwords. Folders stay, for what is read where it was written.
+
+    A secret of the environment that could be ordinary words stays too: a record must say what was done to the letter.
+    """
+    return Scrubber(folders=False).values(value)
+
+
+def refuse(given: Mapping[str, Any]) -> None:
+    """Nothing, where these values, each with what it is called, hold neither token nor password.
+
+    Raises:
+        LabError: one does. The sentence does not repeat it.
+    """
+    scrubber = Scrubber(folders=False)
+    for name, value in given.items():
+        scrubber.values(value)
+        if scrubber.removed:
+            raise LabError(
+                f"{scrubber.text(name)} holds what looks like a token or a password, and a token is never a parameter: set HF_TOKEN in "
+                "the environment, and take this out."
+            )
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing, scrubbed and without a full stop: part of a sentence."""
+    return text((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
+
+
 def notebook(content: dict) -> dict:
     """A scrubbed copy of a notebook's JSON.
 
@@ -87,14 +120,20 @@ def notebook(content: dict) -> dict:
 
 
 class Scrubber:
-    """Scrubs several files and counts what it replaced. It knows the secrets of this machine's environment when it is made."""
+    """Scrubs several files and counts what it replaced. It knows the secrets of this machine's environment when it is made.
 
-    def __init__(self) -> None:
+    Args:
+        folders: cut absolute paths, too, and take out secrets of the environment that are made of plain words.
+    """
+
+    def __init__(self, folders: bool = True) -> None:
         self.removed = 0
+        self._folders = folders
         secrets = {
             value.strip()
             for name, value in os.environ.items()
             if name.upper().endswith(NAMES_OF_SECRETS) and len(value.strip()) >= SHORTEST_SECRET
+            if folders or not _WORDS.fullmatch(value.strip())
         }
         known = "|".join(re.escape(secret) for secret in sorted(secrets, key=len, reverse=True))  # the longest first: one may begin another
         self._patterns = (re.compile(known), *SECRETS) if known else SECRETS
@@ -109,7 +148,7 @@ class Scrubber:
 
     def values(self, value: Any) -> Any:
         if isinstance(value, dict):
-            return {self.values(name): self._kaggle_key(item) if name == "key" else self.values(item) for name, item in value.items()}
+            return {self.values(name): self._item(name, item) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.values(item) for item in value]
         return self.text(value) if isinstance(value, str) else value
@@ -126,7 +165,7 @@ class Scrubber:
         for pattern in self._patterns:
             piece, count = pattern.subn(_replaced, piece)
             self.removed += count
-        return _PATH.sub(self._shortened, piece) if "/" in piece or "\\" in piece else piece
+        return _PATH.sub(self._shortened, piece) if self._folders and ("/" in piece or "\\" in piece) else piece
 
     def _shortened(self, match: re.Match) -> str:
         """A path's last part; a person's own folder is `~`, since its name is the person's."""
@@ -136,11 +175,11 @@ class Scrubber:
         *_, above, last = ["", "", *filter(None, re.split(r"[\\/]+", match["url"] or match[0]))]
         return "~" if above.lower() in _HOMES or last == self._user else last
 
-    def _kaggle_key(self, value: Any) -> Any:
-        if isinstance(value, str) and _KAGGLE_KEY.fullmatch(value):
+    def _item(self, name: Any, value: Any) -> Any:
+        if name == "key" and isinstance(value, str) and _KAGGLE_KEY.fullmatch(value):
             self.removed += 1
             return REMOVED
-        return self.values(value)
+        return self._shown(name, value) if isinstance(name, str) and _BINARY.match(name) else self.values(value)
 
     def _cell(self, cell: dict) -> dict:
         metadata = _dict(cell.get("metadata"))

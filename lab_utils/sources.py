@@ -6,17 +6,20 @@ import codecs
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab_utils import environment
+from lab_utils import environment, scrubbing
 from lab_utils.config import HUB_ID
-from lab_utils.errors import LabError, without_folders
+from lab_utils.errors import LabError
+from lab_utils.yamls import shown
 
 SPLITS = ("train", "validation", "test")
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
+_BEYOND_JSON = (ValueError, RecursionError)  # what Python's reader does not take, though it is JSON
 _SPLIT_WORDS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
@@ -40,7 +43,7 @@ class Rows:
 
 
 def is_hub_id(source: str) -> bool:
-    return bool(HUB_ID.fullmatch(source)) and not Path(source).exists()
+    return bool(HUB_ID.fullmatch(source)) and not os.path.exists(source)  # unlike Path.exists, it takes a name of any length
 
 
 def read(source: str, configuration: str | None = None, revision: str | None = None) -> dict[str, Rows]:
@@ -53,15 +56,15 @@ def read(source: str, configuration: str | None = None, revision: str | None = N
         LabError: nothing there, an unknown format, rows that cannot be read (with their place), or a hub that cannot be reached.
     """
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = split_files(path)
         return {split: _joined(split, [read_file(file) for file in found]) for split, found in files.items()}
-    if path.is_file():
+    if os.path.isfile(path):
         return {"all": read_file(path)}
     if is_hub_id(source):
         return _from_hub(source, configuration, revision)
     raise LabError(
-        f"No data '{source}': give a folder with a train, validation and test file ({', '.join(FORMATS)}), one such file, "
+        f"No data {shown(source)}: give a folder with a train, validation and test file ({', '.join(FORMATS)}), one such file, "
         "a hub id, or 'everyday'."
     )
 
@@ -121,6 +124,8 @@ def _read_jsonl(path: Path) -> Rows:
             raise _broken(path, f"line {number}", f"not valid JSON ({error.msg} at column {error.colno})") from error
         except UnicodeDecodeError as error:
             raise _broken(path, f"line {number}", "not UTF-8 text") from error
+        except _BEYOND_JSON as error:
+            raise _broken(path, f"line {number}", "a number of thousands of digits, or brackets nested too deeply") from error
         numbers.append(number)
     return Rows(path.name, rows, "line", numbers)
 
@@ -130,6 +135,8 @@ def _read_json(path: Path) -> Rows:
         rows = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise _broken(path, f"line {error.lineno}", f"not valid JSON ({error.msg})") from error
+    except _BEYOND_JSON as error:
+        raise LabError(f"{path.name} holds a number of thousands of digits, or brackets nested too deeply: mend it.") from error
     if not isinstance(rows, list):
         raise LabError(f"{path.name} must hold a list of objects; found {type(rows).__name__}.")
     return Rows(path.name, rows, "object")
@@ -147,6 +154,8 @@ def _read_csv(path: Path) -> Rows:
                 continue
             if columns is None:
                 columns = values
+                if twice := next((name for name in columns if columns.count(name) > 1), None):
+                    raise _broken(path, f"line {number}", f"two columns are called {shown(twice)}")
             elif len(values) != len(columns):
                 raise _broken(path, f"line {number}", f"{len(values)} columns, not the {len(columns)} of the first line")
             else:
@@ -172,8 +181,8 @@ def _read_parquet(path: Path) -> Rows:
 
     try:
         return Rows(path.name, parquet.read_table(path).to_pylist())
-    except pyarrow.ArrowException as error:
-        raise LabError(f"{path.name} is not a Parquet file ({str(error).splitlines()[0]}): write it again.") from error
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:  # the latter for texts that are none, and dates beyond Python's
+        raise LabError(f"{path.name} cannot be read as Parquet ({scrubbing.reason(error)}): write it again.") from error
 
 
 def _broken(path: Path, place: str, what: str) -> LabError:
@@ -210,8 +219,8 @@ def _from_hub(source: str, configuration: str | None, revision: str | None) -> d
             "or download it elsewhere and give its folder as data_dir."
         ) from error
     except (DatasetsError, OSError, RuntimeError, ValueError) as error:
-        reason = without_folders((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
         raise LabError(
-            f"The data '{source}' cannot be loaded ({reason}): check its configuration and revision, or give a folder as data_dir."
+            f"The data '{source}' cannot be loaded ({scrubbing.reason(error)}): check its configuration and revision, "
+            "or give a folder as data_dir."
         ) from error
     return {split: Rows(f"{source} {split}", found[split]) for split in SPLITS if split in found}

@@ -122,9 +122,9 @@ def names(text: str, ordinary: Iterable[str] = ()) -> set[str]:
     """
     ordinary = _ORDINARY.union(ordinary)
     found, starts, last = set(), True, ""
-    for part in _NAME_PART.findall(_joined_tags(text).replace("’", "'")):
+    for part in _name_parts(text):
         if part[0].isalnum() or len(part) > 1:
-            name = re.sub(r"'(?:s|m|d|ll|ve|re)?$", "", part)
+            name = _without_ending(part)
             skipped = ordinary if starts else _ORDINARY - _ALSO_NAMES
             if (name[0] == "#" or name[0].isupper() and len(name) > 1) and not (name.lower() in skipped or name.lower().endswith("n't")):
                 found.add(name)
@@ -135,6 +135,15 @@ def names(text: str, ordinary: Iterable[str] = ()) -> set[str]:
             starts = False
         last = part
     return found
+
+
+def _name_parts(text: str) -> list[str]:
+    """Words, signs and line ends; "Person 1" is one word, and so is "Rock'n'Roll"."""
+    return _NAME_PART.findall(_joined_tags(text).replace("’", "'"))
+
+
+def _without_ending(part: str) -> str:
+    return re.sub(r"'(?:s|m|d|ll|ve|re)?$", "", part)
 
 
 def small_words(*texts: str) -> set[str]:
@@ -153,7 +162,7 @@ def _plain(word: str) -> str:
 
 def unknown_names(text: str, *known: str) -> set[str]:
     """Names in a text that none of the known texts has, in any case or form: "Thursdays" is known from "thursday"."""
-    there = set().union(*map(plain_words, known))
+    there = set().union(*map(plain_words, known), *({_plain(_without_ending(part)) for part in _name_parts(text)} for text in known))
     return {name for name in names(text, small_words(text, *known)) if _plain(name) not in there}
 
 

@@ -16,14 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab_utils import checkpoints as keeping
 from lab_utils import encoding, environment, memory, processes
-from lab_utils.batching import IGNORED, Shares, SimilarLengths, filler
+from lab_utils.batching import IGNORED
+from lab_utils.checkpoints import Checkpoint, Keeper
 from lab_utils.config import Settings
 from lab_utils.data import Example
-from lab_utils.errors import LabError, TrainingDiverged
+from lab_utils.errors import LabError
 from lab_utils.models import Base
 from lab_utils.needs import LOGITS_AT_ONCE
 from lab_utils.plan import fitting_micro_batch
+from lab_utils.trainer import trainer_class
 
 LOG_FIELDS = ("step", "epoch", "loss", "grad_norm", "learning_rate", "seconds", "validation_loss")
 
@@ -35,9 +38,11 @@ class History:
     steps: int
     examples: int
     tokens: int  # prompt and answer tokens read, padding left out
-    seconds: float  # validation passes left out
+    seconds: float  # validation passes and the writing of checkpoints left out
     peak_memory_gb: float
     log: list[dict] = field(repr=False)
+    continued_from: list[int] = field(default_factory=list)  # steps at which an interrupted training went on
+    micro_batch: int | None = None  # where memory asked for a smaller one than the settings say
 
     @property
     def tokens_per_second(self) -> float:
@@ -56,6 +61,8 @@ class History:
             "first_loss": losses[0],
             "last_loss": losses[-1],
             "validation_losses": validated,
+            **({"continued_from_steps": self.continued_from} if self.continued_from else {}),
+            **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
         }
 
 
@@ -126,6 +133,7 @@ def train(
     max_steps: int | None = None,
     log_file: Path | None = None,
     say: Callable[[str], None] | None = None,
+    checkpoints: Path | None = None,
 ) -> History:
     """Trains the model in place by its settings and returns what happened. The model is left in evaluation mode.
 
@@ -138,9 +146,12 @@ def train(
         max_steps: stop after so many optimizer steps, for experiments; the schedule shrinks with it.
         log_file: a CSV with one row per step, written as training goes.
         say: takes a line of progress every few seconds; by default it is printed.
+        checkpoints: a folder. A training that was interrupted goes on from what it kept there, to the end it would have had anyway.
+            What is kept stays until the folder is removed. Not with a model that FSDP split.
 
     Raises:
-        TrainingDiverged: a loss or gradient that is not a number, with the step and the usual causes.
+        TrainingDiverged: a loss or gradient that is not a number, with the step, the examples and the usual causes.
+        LabError: out of memory with one example at a time.
     """
     import torch
 
@@ -154,33 +165,42 @@ def train(
     with processes.first_on_each_node():
         rows = encoding.rows(base.encoder, examples)
     device = environment.machine().device
+    keeper = earlier = None
+    if checkpoints is not None and not processes.sharded():
+        key = keeping.key(base, examples, validation, max_steps=max_steps, validations=validations)
+        keeper = Keeper(checkpoints, key, say)
+        earlier = keeper.latest()
     gc.collect()
     environment.return_memory()  # of models that a notebook has dropped
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
     with tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
-        arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
+        arguments = training_arguments(plan, str(keeper.scratch) if keeper else scratch, base.settings.seed, precision, device, max_steps)
         watch = _Watch(base, validation, validations, log_file if processes.is_main() else None, say)
-        trainer = _trainer_class()(
+        trainer = trainer_class(token_losses)(
             model=model,
             args=arguments,
             train_dataset=rows,
             data_collator=base.collator,
             callbacks=[watch],
             optimizers=(_loraplus(model, plan), None),
+            names=[example.id for example in examples],
+            say=say,
+            keeper=keeper,
         )
         trainer.remove_callback(_printer())
-        watch.token_counts = lambda: trainer.tokens_seen * processes.count()  # the others have read about as many
+        watch.follow(trainer, peak, earlier)
         if processes.index():  # dropout of its own; the main process draws as one process does
             torch.manual_seed(base.settings.seed + processes.index())
         with processes.meeting(), _compiled(model, plan.compile, say):
-            trainer.train()
+            trainer.train(resume_from_checkpoint=str(earlier.folder) if earlier else None)
     inner = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     inner.__dict__.pop("_is_accelerate_prepared", None)  # else accelerate leaves autocast out when this model is trained again
     trainer.optimizer = trainer.lr_scheduler = None
     model.zero_grad(set_to_none=True)
     model.eval()
     environment.return_memory()
-    seen, tokens, peaks = zip(*processes.gather((trainer.rows_seen, trainer.tokens_seen, peak.gb)), strict=True)
+    seen, tokens, peaks = zip(*processes.gather((trainer.rows_seen, trainer.tokens_seen, max(peak.gb, watch.peak_before))), strict=True)
+    smaller = math.ceil(plan.micro_batch / trainer.pieces)
     return History(
         steps=trainer.state.global_step,
         examples=sum(seen),
@@ -188,6 +208,8 @@ def train(
         seconds=watch.training_seconds,
         peak_memory_gb=max(peaks),
         log=watch.rows,
+        continued_from=watch.continued_from,
+        micro_batch=smaller if smaller < base.settings.training.micro_batch else None,
     )
 
 
@@ -247,13 +269,21 @@ def training_arguments(plan, folder: str, seed: int, precision: environment.Prec
         logging_nan_inf_filter=False,
         save_strategy="no",
         report_to="tensorboard" if plan.tensorboard else "none",
-        activation_checkpointing=plan.activation_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
         remove_unused_columns=False,
         dataloader_pin_memory=device == "cuda",
         disable_tqdm=True,
         seed=seed,
+        **_checkpointing(plan.activation_checkpointing),
     )
+
+
+def _checkpointing(wanted: bool) -> dict[str, Any]:
+    """What tells transformers to compute activations again in the backward pass: 5.15 calls it by another name than 5.23."""
+    from transformers import TrainingArguments
+
+    name = "activation_checkpointing"
+    name = name if name in TrainingArguments.__dataclass_fields__ else "gradient_checkpointing"
+    return {name: wanted, f"{name}_kwargs": {"use_reentrant": False}}
 
 
 @contextmanager
@@ -304,94 +334,78 @@ def _prepare_tensorboard(log_file: Path | None) -> None:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str((log_file.parent if log_file else Path("runs")) / "tensorboard")
 
 
-def _trainer_class():
-    from transformers import Trainer
-
-    class AnswerTrainer(Trainer):
-        """A Trainer whose loss is the mean over the answer tokens of the whole batch, however it is split."""
-
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            # The loss below is divided by the batch's token count over all processes, so Trainer must count and must not divide again.
-            self.model_accepts_loss_kwargs = True
-            self.tokens_seen = self.rows_seen = 0
-
-        def _get_train_sampler(self, train_dataset=None):
-            """Rows grouped by length within the batches of all processes; transformers would group within those of one."""
-            if self.args.train_sampling_strategy != "group_by_length":
-                return super()._get_train_sampler(train_dataset)
-            return SimilarLengths([len(row["input_ids"]) for row in self.train_dataset], self.get_total_train_batch_size(self.args))
-
-        def get_train_dataloader(self):
-            """This process's micro-batches. accelerate's own dealing repeats examples where the last batch is not full."""
-            from torch.utils.data import DataLoader
-
-            rows = self.train_dataset
-            return DataLoader(
-                [*rows, filler(rows)],
-                batch_sampler=Shares(self._get_train_sampler(), len(rows), self.args.train_batch_size),
-                collate_fn=self.data_collator,
-                pin_memory=self.args.dataloader_pin_memory,
-            )
-
-        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            loss, tokens = token_losses(model, inputs)
-            if tokens:  # else it is only there to take part in the step
-                self.tokens_seen += int(inputs["attention_mask"].sum())
-                self.rows_seen += len(inputs["labels"])
-            if "decoder_input_ids" in inputs:
-                self.tokens_seen += int(tokens)
-            if not math.isfinite(loss.item()):
-                raise TrainingDiverged(_diverged("loss", self.state.global_step + 1, loss.item(), self.args.learning_rate))
-            # Gradients, and losses for the log, are averaged over processes, but each holds only a share of the batch's sum.
-            return loss * processes.count() / (tokens if num_items_in_batch is None else num_items_in_batch)
-
-    return AnswerTrainer
-
-
 def _printer():
     from transformers.trainer_callback import PrinterCallback
 
     return PrinterCallback
 
 
-def _diverged(what: str, step: int, value: float, learning_rate: float) -> str:
-    return (
-        f"The {what} became {value} at step {step}: the usual causes are a learning rate that is too high (here {learning_rate:g}) "
-        "and float16 overflow in T5; try a third of the rate, or float32."
-    )
-
-
 def _Watch(base: Base, validation, validations: int, log_file: Path | None, say):  # noqa: N802 - a class in all but the late import
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
-        """Validates, writes the CSV, prints progress with the time left, and stops at a gradient that is not a number."""
+        """Validates, writes the CSV, says how far it is, asks for checkpoints, and stops at a gradient that is not a number."""
 
         def __init__(self):
             self.rows: list[dict[str, Any]] = []
-            self.validation_seconds = 0.0
-            self.token_counts = lambda: 0
+            self.not_training = 0.0  # seconds of validation
+            self.seconds_before = self.peak_before = 0.0  # of the interrupted training that goes on
+            self.steps_before = 0
+            self.continued_from: list[int] = []
             self.last_said = self.started = time.perf_counter()
             self.stopped_at = None
 
+        def follow(self, trainer, peak: memory.Peak, earlier: Checkpoint | None):
+            """Watches this trainer, which goes on from a checkpoint if there is one."""
+            self.trainer, trainer.progress = trainer, lambda: self._progress(peak)
+            if earlier is None:
+                return
+            known = earlier.progress
+            self.rows, self.seconds_before, self.peak_before = known["log"], known["seconds"], known["peak_memory_gb"]
+            self.steps_before, self.continued_from = earlier.step, [*known["continued_from"], earlier.step]
+            trainer.tokens_seen, trainer.rows_seen = known["seen"][processes.index()]
+            trainer.order.go_on(known["order"])
+
+        def _progress(self, peak: memory.Peak) -> dict[str, Any]:
+            """What a training that goes on must know besides what the Trainer keeps."""
+            return {
+                "log": self.rows,
+                "seconds": self.training_seconds,
+                "peak_memory_gb": max(peak.gb, self.peak_before),
+                "continued_from": self.continued_from,
+                "seen": processes.gather((self.trainer.tokens_seen, self.trainer.rows_seen)),
+                "order": self.trainer.order.state,
+            }
+
         @property
         def training_seconds(self) -> float:
-            return (self.stopped_at or time.perf_counter()) - self.started - self.validation_seconds
+            writing = self.trainer.keeper.seconds if self.trainer.keeper else 0.0
+            return self.seconds_before + (self.stopped_at or time.perf_counter()) - self.started - self.not_training - writing
 
         def on_train_begin(self, args, state, control, model=None, **kwargs):
             together = f" in {args.world_size} processes" if args.world_size > 1 else ""
             rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
             say(f"Training{together}: {state.max_steps} steps of {rows} examples, {base.precision.name} products, seed {args.seed}.")
+            if state.global_step:
+                done = state.global_step == state.max_steps
+                say(f"An earlier start came to step {state.global_step}: {'nothing is left to train' if done else 'going on from there'}.")
             self.started = time.perf_counter()
-            self._write_header()
-            self._validate(model, step=0, epoch=0.0)
+            self._write_log()
+            if not state.global_step:
+                self._validate(model, step=0, epoch=0.0)
+
+        def on_step_end(self, args, state, control, **kwargs):
+            keeper = self.trainer.keeper
+            if keeper is None:
+                return
+            args.save_only_model = state.global_step == state.max_steps  # nothing more will be asked of the optimizer
+            control.should_save = args.save_only_model or keeper.is_due(self._left(state))
 
         def on_log(self, args, state, control, logs=None, model=None, **kwargs):
             if "loss" not in logs:
                 return
             if not math.isfinite(logs.get("grad_norm", 0.0)) and base.precision.name != "float16":  # float16 skips such steps by design
-                raise TrainingDiverged(_diverged("gradient", state.global_step, logs["grad_norm"], args.learning_rate))
+                raise self.trainer.diverged("gradient", logs["grad_norm"])
             self._add(
                 step=state.global_step,
                 epoch=round(state.epoch, 4),
@@ -407,28 +421,27 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
         def on_train_end(self, args, state, control, **kwargs):
             self.stopped_at = time.perf_counter()
 
+        def _left(self, state) -> float:
+            """Seconds until all steps are done, by the pace since this process began."""
+            pace = (self.training_seconds - self.seconds_before) / max(1, state.global_step - self.steps_before)
+            return pace * (state.max_steps - state.global_step)
+
         def _say_progress(self, state, loss):
             now = time.perf_counter()
             if now - self.last_said < 10 and state.global_step < state.max_steps:
                 return
             self.last_said = now
-            done = self.training_seconds
-            left = done / state.global_step * (state.max_steps - state.global_step)
-            rate = self.token_counts() / done
-            say(f"step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s  {duration(left)} left")
+            rate = self.trainer.tokens_seen * processes.count() / self.training_seconds  # the others have read about as many
+            say(f"step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s  {duration(self._left(state))} left")
 
         def _validate(self, model, step, epoch):
             if not validation:
                 return
             start = time.perf_counter()
             value = validation_loss(model, base, validation, batch_size=min(8, base.settings.training.micro_batch))
-            self.validation_seconds += time.perf_counter() - start
+            self.not_training += time.perf_counter() - start
             self._add(step=step, epoch=round(epoch, 4), validation_loss=value)
             say(f"step {step}: validation loss {value:.3f} on {len(validation)} examples")
-
-        def _write_header(self):
-            if log_file:
-                log_file.write_text(",".join(LOG_FIELDS) + "\n", encoding="utf-8")
 
         def _add(self, **values):
             row = {**values, "seconds": round(self.training_seconds, 2)}
@@ -436,6 +449,14 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
             if log_file:
                 with log_file.open("a", newline="", encoding="utf-8") as file:
                     csv.DictWriter(file, LOG_FIELDS).writerow(row)
+
+        def _write_log(self):
+            """The header, and the rows of the training that goes on."""
+            if log_file:
+                with log_file.open("w", newline="", encoding="utf-8") as file:
+                    writer = csv.DictWriter(file, LOG_FIELDS)
+                    writer.writeheader()
+                    writer.writerows(self.rows)
 
     return Watch()
 

@@ -31,23 +31,47 @@
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 REPOSITORY = "https://github.com/summarization-lab/summarization-lab"
-root = next((p for p in [Path.cwd(), *Path.cwd().parents] if (p / "lab_utils").is_dir()), Path.cwd() / "summarization-lab")
-if not root.is_dir():
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, str(root)], check=True)
+REVISION = "main"  # the branch or tag that the badges open
+fetched = Path.cwd() / "summarization-lab"
+root = next((p for p in [Path.cwd(), *Path.cwd().parents, fetched] if (p / "lab_utils" / "bootstrap.py").is_file()), None)
+if root is None:
+    part = fetched.with_name(".summarization-lab.part")  # renamed once it is complete
+    shutil.rmtree(part, ignore_errors=True)
+    clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", REVISION, REPOSITORY, str(part)]
+    unasked = {"stdin": subprocess.DEVNULL, "env": os.environ | {"GIT_TERMINAL_PROMPT": "0"}}
+    try:
+        subprocess.run(clone, check=True, capture_output=True, text=True, **unasked)
+        root = part.rename(fetched)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = " ".join((getattr(error, "stderr", "") or str(error)).split())
+        raise SystemExit(
+            f"The lab could not be fetched ({reason}). It takes git, the internet (Kaggle: Settings > Internet) "
+            f"and no other folder named {fetched.name} here. Then run this cell again."
+        ) from None
 os.chdir(root)
 sys.path.insert(0, str(root))
 from lab_utils import bootstrap
 
-bootstrap.ensure()
+bootstrap.ensure(notebook="source")
+
+# %%
+# Is this machine fit? Looks at it for some ten seconds; the marks are explained below.
+from lab_utils import doctor
+
+healthy = doctor.report()
 
 # %% [markdown]
 # The lines above name this machine and the number format in which it usually multiplies matrices. `float32` has 32 bits a number. `bfloat16` and
 # `float16` have 16, which is faster where the hardware supports it. A reason is given because some GPUs accept `bfloat16` and only imitate it, slowly.
+#
+# `[ok]` asks nothing of you, `[warn]` costs speed or a method, and `[FAIL]` must be mended before you go on. Both say how, and name the entry of
+# [TROUBLESHOOTING.md](TROUBLESHOOTING.md). The last lines say which recipe this machine is good for, and why. If your instructor chose a recipe, keep that.
 #
 # **Parameters.** Every notebook has a cell like the next one. A **recipe** is a YAML file in `lab_utils/recipes` that fixes model, data, prompt, limits
 # and training. `None` means: as the recipe says. Your own data may be a folder or a single file. Name its two columns if the comments below do not list

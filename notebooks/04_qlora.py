@@ -38,19 +38,34 @@
 # %%
 # Finds the lab around this notebook, or fetches it (Colab, Kaggle), and makes the session ready.
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 REPOSITORY = "https://github.com/summarization-lab/summarization-lab"
-root = next((p for p in [Path.cwd(), *Path.cwd().parents] if (p / "lab_utils").is_dir()), Path.cwd() / "summarization-lab")
-if not root.is_dir():
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, str(root)], check=True)
+REVISION = "main"  # the branch or tag that the badges open
+fetched = Path.cwd() / "summarization-lab"
+root = next((p for p in [Path.cwd(), *Path.cwd().parents, fetched] if (p / "lab_utils" / "bootstrap.py").is_file()), None)
+if root is None:
+    part = fetched.with_name(".summarization-lab.part")  # renamed once it is complete
+    shutil.rmtree(part, ignore_errors=True)
+    clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", REVISION, REPOSITORY, str(part)]
+    unasked = {"stdin": subprocess.DEVNULL, "env": os.environ | {"GIT_TERMINAL_PROMPT": "0"}}
+    try:
+        subprocess.run(clone, check=True, capture_output=True, text=True, **unasked)
+        root = part.rename(fetched)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = " ".join((getattr(error, "stderr", "") or str(error)).split())
+        raise SystemExit(
+            f"The lab could not be fetched ({reason}). It takes git, the internet (Kaggle: Settings > Internet) "
+            f"and no other folder named {fetched.name} here. Then run this cell again."
+        ) from None
 os.chdir(root)
 sys.path.insert(0, str(root))
 from lab_utils import bootstrap
 
-bootstrap.ensure()
+bootstrap.ensure(notebook="source")
 
 # %% tags=["parameters"]
 recipe = "smollm2-everyday"  # which model, data, prompt and budgets

@@ -4,6 +4,7 @@ import os
 import socket
 
 import pytest
+import versions
 
 from lab_utils import assignments, check
 
@@ -15,8 +16,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, and toy model
 LOOPBACK = ("127.", "::1", "localhost")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Files that execute notebooks or a real model come first: with two workers, what takes long must not come last."""
+    if "hf" in config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("notebook") or item.get_closest_marker("model") or versions.hf_layer(item.path):
+                item.add_marker("hf")
     long = {item.path for item in items if item.get_closest_marker("notebook") or item.get_closest_marker("model")}
     items.sort(key=lambda item: item.path not in long)
 

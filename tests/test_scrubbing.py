@@ -7,6 +7,7 @@ import pytest
 from submitted import code, markdown, notebook, printed
 
 from lab_utils import scrubbing
+from lab_utils.errors import LabError
 
 # In two parts, so that no scanner of repositories takes a test for a leak.
 TOKENS = [
@@ -167,6 +168,19 @@ def test_colours_inside_a_word_hide_nothing_and_stay_where_nothing_was_hidden(co
 def test_values_are_scrubbed_at_every_depth_names_included():
     given = {"a": [{"/home/anna/x": ("/home/anna/y", 1, None, True, 0.5)}], "key": "0123456789abcdef0123456789abcdef", TOKENS[0]: "n/a"}
     assert scrubbing.values(given) == {"a": [{"x": ["y", 1, None, True, 0.5]}], "key": "[removed]", "[removed]": "n/a"}
+
+
+def test_secrets_alone_can_be_taken_out_and_folders_and_images_stay():
+    given = {"text": f"/home/anna/x {TOKENS[0]}", "image/png": image(300), "image/svg+xml": f"<svg>{TOKENS[0]}</svg>", "n": 1.5}
+    assert scrubbing.without_secrets(given) == given | {"text": "/home/anna/x [removed]", "image/svg+xml": "<svg>[removed]</svg>"}
+    assert scrubbing.without_secrets(f"/home/anna/x {TOKENS[0]}") == "/home/anna/x [removed]"
+
+
+def test_a_value_that_holds_a_secret_is_refused_by_its_name_and_others_are_not():
+    scrubbing.refuse({"a": "/home/anna/x", "b": ["owner/name", 1, None]})
+    with pytest.raises(LabError, match="^b holds what looks like a token") as caught:
+        scrubbing.refuse({"a": "x", "b": {"c": [TOKENS[0]]}, "d": "x"})
+    assert TOKENS[0] not in str(caught.value)
 
 
 def test_a_scrubber_counts_what_it_replaces():

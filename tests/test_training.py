@@ -1,5 +1,6 @@
 import logging
 import math
+import re
 import warnings
 from types import SimpleNamespace
 
@@ -206,14 +207,14 @@ def test_the_logged_gradient_norm_is_that_of_the_mean_loss_before_clipping(recip
 def test_a_loss_that_is_not_a_number_stops_training_and_names_the_step(recipe):
     base = load(recipe)
     next(base.model.parameters()).data.fill_(float("nan"))
-    with pytest.raises(TrainingDiverged, match="loss became nan at step 1:") as caught:
+    with pytest.raises(TrainingDiverged, match=r"loss became nan at step 1, on e\d") as caught:
         train(base.model, base, max_steps=2)
     assert isinstance(caught.value, LabError) and "\n" not in str(caught.value)
 
 
 def test_a_learning_rate_that_is_far_too_high_stops_training_and_is_named(recipe, tmp_path):
-    base = load(recipe, learning_rate=1e30)
-    with pytest.raises(TrainingDiverged, match=r"at step 2: .*learning rate .*1e\+30"):
+    base = load(recipe, learning_rate=1e9)
+    with pytest.raises(TrainingDiverged, match=r"at step 2, .*learning rate .*1e\+09"):
         train(base.model, base, max_steps=4, log_file=tmp_path / "log.csv")
     assert [row["step"] for row in report.read_log(tmp_path / "log.csv")] == [1]
 
@@ -221,8 +222,121 @@ def test_a_learning_rate_that_is_far_too_high_stops_training_and_is_named(recipe
 def test_a_gradient_that_is_not_a_number_stops_training_though_the_loss_is_one(recipe):
     base = load(recipe)
     next(base.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(TrainingDiverged, match="gradient became nan at step 1:"):
+    with pytest.raises(TrainingDiverged, match=r"gradient became nan at step 1, on e\d"):
         train(base.model, base, max_steps=2)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_a_number_is_told_with_the_examples_of_its_batch(monkeypatch, what):
+    base = load("tiny-causal", batch_size=4, micro_batch=2)
+    order = []
+    of_the_lab = training.token_losses
+
+    def spoilt(model, batch):
+        order.append(batch["input_ids"].shape[0])
+        loss, tokens = of_the_lab(model, batch)
+        if what == "loss" and len(order) == 3:
+            return loss * float("nan"), tokens
+        if what == "gradient" and len(order) == 3:
+            loss.register_hook(lambda gradient: gradient * float("nan"))
+        return loss, tokens
+
+    monkeypatch.setattr(training, "token_losses", spoilt)
+    with pytest.raises(TrainingDiverged) as caught:
+        train(base.model, base)
+    named = set(re.findall(r"\be\d\b", str(caught.value)))
+    expected = 2 if what == "loss" else 4  # the micro-batch; the whole batch
+    assert len(named) == expected and "at step 2, on " in str(caught.value)
+
+
+# --- too little memory
+
+
+class Full(RuntimeError):
+    """What torch raises when a CPU's memory is full."""
+
+    def __init__(self):
+        super().__init__(
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate ..."
+        )
+
+
+def memory_for(monkeypatch, rows, *, backward=False):
+    """A memory that holds so many rows of a batch; it runs out in the forward or, with gradients half written, in the backward pass."""
+    of_the_lab = training.token_losses
+
+    def limited(model, batch):
+        too_many = len(batch["input_ids"]) > rows
+        if too_many and not backward:
+            raise Full
+        loss, tokens = of_the_lab(model, batch)
+        if too_many:
+            parameter = list(model.parameters())[-1]
+            parameter.grad = torch.full_like(parameter, 7.0)
+            loss.register_hook(lambda gradient: (_ for _ in ()).throw(Full()))
+        return loss, tokens
+
+    monkeypatch.setattr(training, "token_losses", limited)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_out_of_memory_halves_what_is_read_at_a_time_and_changes_no_step(recipe, method, backward, monkeypatch):
+    def trained(micro_batch):
+        base = load(recipe, method, batch_size=8, micro_batch=micro_batch, epochs=2)
+        model = base.model if method == "full" else models.attach_lora(base)
+        said = []
+        return training.train(model, base, EXAMPLES, say=said.append), weights(model), said
+
+    history, expected, _ = trained(8)
+    memory_for(monkeypatch, 3, backward=backward)
+    smaller, found, said = trained(8)
+    assert losses(smaller) == pytest.approx(losses(history), rel=1e-5)
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5)
+    first, second = (line for line in said if "Out of memory" in line)
+    assert first.startswith(
+        "Out of memory at step 1 with 8 examples at a time: going on with 4. The batch of 8 and its gradient stay the same"
+    )
+    assert second.startswith("Out of memory at step 1 with 4 examples at a time: going on with 2.")
+    assert (smaller.micro_batch, smaller.describe()["micro_batch"]) == (2, 2) and "micro_batch" not in history.describe()
+    assert (smaller.examples, smaller.tokens) == (history.examples, history.tokens)
+
+
+def test_out_of_memory_in_a_later_micro_batch_begins_its_step_again(monkeypatch):
+    def trained():
+        base = load("tiny-causal", batch_size=8, micro_batch=4)
+        return train(base.model, base), weights(base.model)
+
+    history, expected = trained()
+    calls, of_the_lab = [], training.token_losses
+
+    def full_at_the_second(model, batch):
+        calls.append(len(batch["input_ids"]))
+        if len(calls) == 2:
+            raise Full
+        return of_the_lab(model, batch)
+
+    monkeypatch.setattr(training, "token_losses", full_at_the_second)
+    smaller, found = trained()
+    assert calls == [4, 4, 2, 2, 2, 2]
+    assert losses(smaller) == pytest.approx(losses(history), rel=1e-5) and smaller.tokens == history.tokens
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_out_of_memory_with_one_example_is_a_sentence_that_says_what_helps(monkeypatch):
+    base = load("tiny-causal", batch_size=2, micro_batch=2)
+    memory_for(monkeypatch, 0)
+    with pytest.raises(LabError, match="step 1 with one example at a time: shorten document_tokens"):
+        train(base.model, base)
+
+
+def test_other_errors_of_a_step_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    base = load("tiny-causal")
+    monkeypatch.setattr(training, "token_losses", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes do not fit")))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        train(base.model, base)
 
 
 # --- what training leaves

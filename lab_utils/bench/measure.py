@@ -101,8 +101,8 @@ def _lab(case, size, settings, encoder, examples, meter, stack) -> rivals.Pass:
     model = base.model if case.method == "full" else models.attach_lora(base)
     if case.switch in AROUND_TRAINING:
         stack.enter_context(AROUND_TRAINING[case.switch](model))
-    made = training._trainer_class
-    stack.enter_context(patched(training, "_trainer_class", lambda: meter.around(made())))
+    made = training.trainer_class
+    stack.enter_context(patched(training, "trainer_class", lambda losses: meter.around(made(losses))))
     warm = replace(base, settings=_settings(case, size, learning_rate=NO_LEARNING))
 
     def once(warmup: bool) -> list[float]:

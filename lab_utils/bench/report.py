@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_utils import architectures, pace
+from lab_utils import architectures, files, pace
 from lab_utils.bench.cases import Case, Size, settings_of
 from lab_utils.bench.figures import FIGURES
 from lab_utils.bench.results import MODELS, TITLES, UNITS, Section, Spread, loss_difference, names, peak, rate, ratio, speeds, times
@@ -273,7 +273,7 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
 
 def write(record: dict[str, Any], cases: Sequence[Case], path: Path) -> None:
     """Writes the tables to that Markdown file and the figures beside it, each with its text."""
-    path.write_text(text(record, cases), encoding="utf-8")
+    files.write_text(path, text(record, cases))
     for device, found in record["sections"].items():
         section = Section(found, cases)
         for name, figure in FIGURES.items():

@@ -164,7 +164,7 @@ def plain_model(case: Case, settings: config.Settings, precision: str):
 
     spec = settings.recipe.model
     auto = AutoModelForCausalLM if spec.family == "causal" else AutoModelForSeq2SeqLM
-    options: dict[str, Any] = {"dtype": getattr(torch, precision)}
+    options: dict[str, Any] = {"dtype": getattr(torch, precision), "use_safetensors": True, "trust_remote_code": False}
     if case.method == "qlora":
         compute = environment.precision(spec.family).dtype
         options["device_map"] = {"": environment.machine().device}

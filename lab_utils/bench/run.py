@@ -20,13 +20,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lab_utils import files, runs
+from lab_utils import files, runs, scrubbing
 from lab_utils.bench import measure, report
 from lab_utils.bench.cases import BATCH, MICRO_BATCH, Case, Size, cases
 from lab_utils.bench.results import in_words
 from lab_utils.bench.rivals import WITHOUT_TRL
 from lab_utils.environment import say
-from lab_utils.errors import LabError, without_folders
+from lab_utils.errors import LabError
 
 SCHEMA = 1
 RECORDED = Path(__file__).parents[1] / "recorded" / "bench"
@@ -101,7 +101,7 @@ def _in_a_process(words: Sequence[str], device: str, limit: float) -> dict[str, 
         return json.loads(with_braces[-1])
     if done.returncode < 0:
         return {"failed": f"The system ended it with signal {-done.returncode}: too little memory, most likely."}
-    return {"failed": without_folders((done.stderr.strip().splitlines() or ["It said nothing."])[-1])}
+    return {"failed": scrubbing.text((done.stderr.strip().splitlines() or ["It said nothing."])[-1])}
 
 
 def one(case: Case, size: Size) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def one(case: Case, size: Size) -> dict[str, Any]:
         return measure.measure(case, size)
     except Exception as error:  # whatever a contender raises belongs into the record, and the others go on
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return {"failed": without_folders(reason if isinstance(error, LabError) else f"{type(error).__name__}: {reason}")}
+        return {"failed": scrubbing.text(reason if isinstance(error, LabError) else f"{type(error).__name__}: {reason}")}
 
 
 def course(run_dir: Path) -> dict[str, Any]:
@@ -190,8 +190,9 @@ def bench(
     if stopped.get("status") == "finished":
         raise LabError(f"'{path.name}' is finished. To measure everything anew give --fresh (make bench FRESH=1); nothing was changed.")
     record["course"] = taken or stopped.get("course")
-    if stopped and record["commit"] not in stopped["commit"]:
-        record["commit"] = f"{stopped['commit']}, {record['commit']}"
+    if stopped:
+        commits = [*(stopped["commit"] or "").split(", "), record["commit"]]  # none is known outside a checkout
+        record["commit"] = ", ".join(dict.fromkeys(filter(None, commits))) or None
 
     one_round = {case.name for case in chosen if once and re.search(once, case.name)}
 
@@ -272,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
             )
     except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {scrubbing.without_secrets(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. What was measured is in the record.", file=sys.stderr)

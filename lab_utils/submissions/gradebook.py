@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from lab_utils import files
+from lab_utils import files, scrubbing
 from lab_utils.assignments import id_key
 from lab_utils.plots import METHOD_NAMES
 from lab_utils.sheets import printable
@@ -38,7 +38,8 @@ TEMPLATES = Path(__file__).parent
 MOST_SAID = 20  # students of whom the command line says what is wrong; the pages say it of all
 LONG_AGO = datetime.min.replace(tzinfo=UTC)  # for a submission that does not say when it was packed
 DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # no names of files on Windows
-FORMULAS = tuple("=+-@＝＋－＠\t\r\n")  # how a cell begins that a spreadsheet would compute
+# Where a spreadsheet would begin to compute, also one that separates cells by semicolons or tabs and takes quotes inside for letters.
+FORMULA = re.compile(r"(?:\A|(?<=[;\t\n]))(?=[ \t]*[=+\-@＝＋－＠])|\A(?=[\t\n])")
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,12 @@ def mark(submissions: Sequence[Submission], assignment: Assignment, out: str | P
         picture.save(files.make_folder(folder / "figures") / f"{name}.png")
     shared = {"assignment": assignment, "methods": expectations.methods, "worth": expectations.exercises, "names": METHOD_NAMES}
     shared |= {"fine": FINE, "look": LOOK, "wrong": WRONG, "signs": {FINE: "✓ fine", LOOK: "? look", WRONG: "✗ wrong"}}
-    page = _template("class.html.jinja")
-    files.write_text(
-        folder / "index.html", page.render(shared, marked=marked, pairs=pairs, missing=missing, pictures=pictures, roster=roster)
-    )
+    page = _template("class.html.jinja").render(shared, marked=marked, pairs=pairs, missing=missing, pictures=pictures, roster=roster)
+    files.write_text(folder / "index.html", scrubbing.without_secrets(page))
     page, medians = _template("student.html.jinja"), _medians(marked)
     for one in marked:
-        files.write_text(files.make_folder(folder / "students") / one.page, page.render(shared, one=one, medians=medians))
+        text = scrubbing.without_secrets(page.render(shared, one=one, medians=medians))  # an unpacked run directory was not scrubbed
+        files.write_text(files.make_folder(folder / "students") / one.page, text)
     wrong = {one.submission.student: [found.says for found in one.findings if found.state == WRONG] for one in marked}
     return Marks(rows, {student: said for student, said in wrong.items() if said}, pairs, folder, missing)
 
@@ -194,8 +194,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    value = printable(value)
-    return f"'{value}" if value.startswith(FORMULAS) else value
+    return FORMULA.sub("'", printable(value))
 
 
 def _medians(marked: Sequence[_Marked]) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import lab_utils
-from lab_utils import assignments, files
+from lab_utils import assignments, files, scrubbing
 from lab_utils.config import METHODS
 from lab_utils.course import NOTEBOOKS, Notebook
 from lab_utils.errors import LabError
@@ -63,7 +63,7 @@ def pack(
         out: a file, or a folder for it; by default the folder beside the run directory.
 
     Raises:
-        LabError: there is nothing to pack, it belongs to several students or to none, or it cannot be written.
+        LabError: there is nothing to pack, it belongs to several students, to none or to a token, or it cannot be written.
     """
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
@@ -78,6 +78,7 @@ def pack(
     if student is None:
         raise LabError("The records do not say whose they are: give your id with --student.")
     assignment = _the_one("assignment", assignment and re.sub(r"\.ya?ml$", "", Path(str(assignment)).name), records, work.missing)
+    scrubbing.refuse({"student": student, "assignment": assignment})
     target = _target(out, run_dir, f"{files.safe_name(assignment or 'submission')}-{files.safe_name(student)}.zip")
     offered = _offered(records, assignment)
     work.missing += _missing_runs(offered, records, work.contents)

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lab_utils import config, yamls
-from lab_utils.errors import LabError, without_folders
+from lab_utils import config, scrubbing, yamls
+from lab_utils.errors import LabError
 
 MOST = 999  # points of a grid: their folders are numbered with three digits
 ELSEWHERE = {  # what is no parameter, and where it is given
@@ -205,7 +205,7 @@ def _value(settings: config.Settings, name: str) -> Any:
     """A parameter's value in the settings, a folder by its last name only; None where the method has no such parameter."""
     section, field_name = config.recipe_parameters()[name]
     value = getattr(settings.training if section == "method" else getattr(settings.recipe, section), field_name, None)
-    return without_folders(value) if isinstance(value, str) else value
+    return scrubbing.text(value) if isinstance(value, str) else value
 
 
 def shown(value: Any) -> str:

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from lab_utils import config, files
+from lab_utils import config, files, locks
 from lab_utils.errors import LabError
-from lab_utils.sweep.claims import claimed
 from lab_utils.sweep.grid import Point
 
 PLAN = "sweep.json"
@@ -41,9 +40,9 @@ def keep_plan(points: Sequence[Point], out: Path) -> None:
     planned = [
         Planned(number=p.number, label=p.label, key=p.key, method=p.settings.method, seed=p.settings.seed, varied=p.varied) for p in points
     ]
-    with claimed(out, "plan") as holder:
-        if holder is None:  # else another job of the same sweep is writing the same
-            files.write_text(out / PLAN, Plan(title=points[0].title, points=planned).model_dump_json(indent=2) + "\n")
+    plan = Plan(title=points[0].title, points=planned)
+    with contextlib.suppress(locks.Busy), locks.hold(out / PLAN, patience=0):  # else another job of the same sweep is writing the same
+        files.write_text(out / PLAN, plan.model_dump_json(indent=2) + "\n")
 
 
 def read_plan(out: Path) -> Plan:

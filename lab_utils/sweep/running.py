@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import time
 import traceback
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import median
 
-from lab_utils import config, data, environment, methods, models, runs, training
+from lab_utils import config, data, environment, locks, methods, models, runs, scrubbing, training
 from lab_utils.environment import say
-from lab_utils.errors import LabError, TrainingDiverged, without_folders
-from lab_utils.sweep.claims import claimed
+from lab_utils.errors import LabError, TrainingDiverged
 from lab_utils.sweep.grid import Point, merging
 from lab_utils.sweep.records import keep_plan, record_of
 from lab_utils.sweep.table import report
+
+CLAIMS = ".claims"
 
 
 def run(points: Sequence[Point], out: str | Path, only: Collection[int] | None = None) -> None:
@@ -41,10 +43,12 @@ def run(points: Sequence[Point], out: str | Path, only: Collection[int] | None =
     failed, took = [], []
     for place, point in enumerate(ahead, 1):
         say(f"[{place}/{len(ahead)}] {point.name}")
-        with claimed(out, point.key) as holder:
-            if holder:
-                say(f"being run by {holder}: going on with the next")
-                continue
+        try:
+            mine = locks.hold(out / CLAIMS / point.key, patience=0)
+        except locks.Busy:
+            say("being run by another process: going on with the next")
+            continue
+        with mine:
             if _is_finished(out, point):
                 say("finished by another process meanwhile")
                 continue
@@ -77,8 +81,8 @@ def _attempt(point: Point, folder: Path) -> str | None:
     except LabError as error:
         return str(error).rstrip(".")
     except Exception as error:  # whatever went wrong here, out of memory or a mistake of ours, must not cost the other points
-        traceback.print_exc()
-        return without_folders(f"{type(error).__name__}: {error}").rstrip(".")
+        print(scrubbing.without_secrets(traceback.format_exc()), file=sys.stderr)
+        return scrubbing.text(f"{type(error).__name__}: {error}").rstrip(".")
     finally:
         gc.collect()
         environment.return_memory()

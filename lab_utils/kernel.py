@@ -1,0 +1,110 @@
+"""A notebook's kernel and the file that it writes: how the one ended, and the other whole at every moment."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from lab_utils import files, scrubbing
+from lab_utils.errors import LabError
+
+OUTPUT_SECONDS = 600  # to take in what a cell printed once it has ended: 50 MB can take longer than nbclient's 4 s
+
+
+class Kept:
+    """Where papermill writes an executed notebook, before and after every cell; a file that was there is replaced as a whole.
+
+    The first writing must succeed. A later one that fails is noted in `failure`, and the notebook goes on: what it trains is worth more
+    than the copy of its cells.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.last = ""
+        self.failure: LabError | None = None
+
+    def write(self, text: str, path: str) -> None:
+        begun, self.last = bool(self.last), text
+        try:
+            files.write_text(self.path, text)
+            self.failure = None
+        except LabError as error:
+            if not begun:
+                raise
+            self.failure = error
+
+    def pretty_path(self, path: str) -> str:
+        return path
+
+    def settle(self, seconds: float, ended: bool) -> None:
+        """Puts into the file what papermill does not know, and takes secrets out, which cells may have printed or errors quoted.
+
+        Args:
+            seconds: that it took, by a clock that nobody sets.
+            ended: whether it ran to its end. papermill notes errors of cells only: with a dead kernel a notebook looks as if it had.
+
+        Raises:
+            LabError: it cannot be written.
+        """
+        if not self.last:
+            return
+        made = json.loads(self.last)
+        papermill = made["metadata"].setdefault("papermill", {})
+        papermill["duration"] = round(seconds, 3)
+        if not ended:
+            papermill["exception"] = True
+        files.write_json(self.path, scrubbing.without_secrets(made))
+        self.failure = None
+
+    def cell(self) -> str:
+        """The cell that was begun last, as `cell 3 (its first line)`."""
+        cells = json.loads(self.last)["cells"] if self.last else []
+        begun = [number for number, cell in enumerate(cells, 1) if cell["metadata"].get("papermill", {}).get("start_time")]
+        return f"cell {begun[-1]} ({first_line(''.join(cells[begun[-1] - 1]['source']))})" if begun else "its start"
+
+
+def first_line(source: str) -> str:
+    """The first line of a cell that says something, cut for a message."""
+    return next((line for line in source.splitlines() if line.strip()), "").strip()[:60]
+
+
+def watched(codes: list[int]) -> type:
+    """A kernel manager that leaves the exit code of a kernel that ended by itself in the list."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Watched(AsyncKernelManager):
+        async def is_alive(self) -> bool:
+            code = await self.provisioner.poll() if self.has_kernel else None
+            if code is not None:
+                codes.append(code)
+            return await super().is_alive()
+
+    return Watched
+
+
+def death(name: str, cell: str, codes: list[int]) -> str:
+    """Why a kernel is gone, and what to do: a killed one most often lacked memory, and others did not."""
+    code = codes[0] if codes else None
+    if code in (None, -getattr(signal, "SIGKILL", 9), 137):
+        return f"The kernel of {name} was killed at {cell}, most often for lack of memory: close other programs or give -p micro_batch=1."
+    if code < 0:
+        try:
+            how = signal.Signals(-code).name
+        except ValueError:
+            how = f"signal {-code}"
+        return f"The kernel of {name} crashed at {cell} ({how}), in a compiled library: run `lab doctor`, and the same command again."
+    return f"The kernel of {name} ended at {cell} by itself (exit code {code}): look for what ends Python there, and run again."
+
+
+def no_start(name: str, error: BaseException) -> str:
+    return (
+        f"The kernel of {name} did not start or does not answer ({scrubbing.reason(error)}): run `lab doctor`, close other programs, "
+        "free some space, and run again."
+    )
+
+
+def options(codes: list[int]) -> dict[str, Any]:
+    """What nbclient is told beyond papermill's own."""
+    return {"kernel_manager_class": watched(codes), "iopub_timeout": OUTPUT_SECONDS}

@@ -1,0 +1,3 @@
+import interrupted
+
+interrupted.preload()
