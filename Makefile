@@ -41,10 +41,10 @@ test-oldest test-newest test-colab: $(VENV)/.installed
 	@$(BIN)/python tests/versions.py $(END) .venv-$(END) $(if $(TORCH),--torch $(TORCH)) $(PIP_ARGS)
 	@.venv-$(END)/bin/python -m pytest -m "hf and not course and not graders"
 
-# Known weaknesses of the pinned versions. It asks a service on the network.
+# Known weaknesses of the pinned versions, asked of the package index: without a network nothing is known, and --strict says so.
 audit: $(VENV)/.installed
 	@test -x .venv-audit/bin/pip-audit || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit $(PIP_ARGS); }
-	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 test-graders: $(VENV)/.installed $(GRADERS)/.installed
 	@LAB_GRADERS=$(GRADERS) $(BIN)/python -m pytest -m graders --numprocesses=0

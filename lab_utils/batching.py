@@ -107,9 +107,9 @@ class SimilarLengths:
     _again: bool = False  # draw the next one from that state, and so the same
 
     @property
-    def state(self) -> str:
-        """What `go_on` must be given, in another process, to get the last order once more."""
-        return self._before.numpy().tobytes().hex()
+    def state(self) -> str | None:
+        """What `go_on` must be given, in another process, to get the last order once more; None where none was drawn."""
+        return None if self._before is None else self._before.numpy().tobytes().hex()
 
     def go_on(self, state: str) -> None:
         import torch

@@ -72,7 +72,7 @@ class PipRun(NamedTuple):
         causes = re.search(r"^The conflict is caused by:\n((?: +\S.*\n)+)", self.said, re.MULTILINE)
         if causes:
             return "; ".join(line.strip() for line in causes[1].splitlines())[:300]
-        complaint = re.search(r"^ERROR: (.+)", self.said, re.MULTILINE)
+        complaint = re.search(r"^ *ERROR: (.+)", self.said, re.MULTILINE)
         return complaint[1].strip().rstrip(".")[:200] if complaint else "see the log"
 
 

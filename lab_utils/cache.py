@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 
 from lab_utils import environment, files
 from lab_utils.errors import LabError
+from lab_utils.files import sha256
 
 WRITE_ERRORS = (OSError, SafetensorError)  # safetensors reports a full disk in its own way
 MANIFEST = "manifest.json"  # in a prepared folder: size and SHA-256 of each of its files
@@ -86,11 +86,6 @@ def known_hash(path: Path) -> str | None:
         return json.loads((path.parent / MANIFEST).read_text(encoding="utf-8"))[path.name]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _list_files(target: Path) -> None:

@@ -44,11 +44,16 @@ class Keeper:
     folder: Path
     key: str
     say: Callable[[str], None] = field(repr=False)
-    seconds: float = 0.0  # that writing has taken
 
     def __post_init__(self):
         self._last = time.perf_counter()
-        self._took = 0.0
+        self._took = self._earlier = 0.0  # seconds that the last one took, and all before
+        self._began: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """That writing has taken, the one at hand included."""
+        return self._earlier + (time.perf_counter() - self._began if self._began else 0.0)
 
     @property
     def scratch(self) -> Path:
@@ -77,7 +82,7 @@ class Keeper:
         Args:
             progress: gives what is kept beside it; called in all processes when the Trainer has written.
         """
-        started = time.perf_counter()
+        self._began = time.perf_counter()
         try:
             yield
             self._complete(step, progress())
@@ -88,8 +93,8 @@ class Keeper:
             if processes.is_main():
                 shutil.rmtree(self.scratch, ignore_errors=True)
             self._last = time.perf_counter()
-            self._took = self._last - started
-            self.seconds += self._took
+            self._took, self._began = self._last - self._began, None
+            self._earlier += self._took
 
     def _complete(self, step: int, progress: dict) -> None:
         """Gives the checkpoint its name and removes the others."""

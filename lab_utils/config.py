@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from lab_utils import contamination, scrubbing, yamls
+from lab_utils import contamination, files, scrubbing, yamls
 from lab_utils.errors import LabError
 from lab_utils.yamls import shown
 
@@ -37,12 +37,13 @@ def _a_hub_name(value: Any) -> Any:
     return value
 
 
-def _at_most(limit: int) -> AfterValidator:
+def _at_most(limit: float) -> AfterValidator:
     """Refuses what no machine could do, before something overflows on the way."""
 
     def checked(value: Any) -> Any:
         if value > limit:
-            raise ValueError(f"expected at most {limit:,}, got {shown(value)}")
+            at_most = f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
+            raise ValueError(f"expected at most {at_most}, got {shown(value)}")
         return value
 
     return AfterValidator(checked)
@@ -61,14 +62,15 @@ def _flag_or_text(value: Any) -> Any:
 
 
 LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
-LARGEST = 10**9
+LARGEST_COUNT = 10**9
+LARGEST_NUMBER = 1e38  # float32 goes no further
 Flag = Annotated[bool, Strict()]
 FlagOrText = Annotated[bool | str, BeforeValidator(_flag_or_text)]
 ModuleNames = Annotated[str | list[str], BeforeValidator(_module_names)]
 Seed = Annotated[int, Field(ge=0), BeforeValidator(_not_a_flag), _at_most(LARGEST_SEED)]
-Count = Annotated[int, Field(ge=1), BeforeValidator(_not_a_flag), _at_most(LARGEST)]
-Number = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_not_a_flag), _at_most(LARGEST)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_a_flag), _at_most(LARGEST)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_not_a_flag), _at_most(LARGEST_COUNT)]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_not_a_flag), _at_most(LARGEST_NUMBER)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_a_flag), _at_most(LARGEST_NUMBER)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_not_a_flag)]
 
 
@@ -282,11 +284,11 @@ def load_recipe(name: str) -> Recipe:
             raise LabError(f"No recipe file {shown(name)}: check the path, or use one of {', '.join(recipe_names())}.")
         near = did_you_mean(name, recipe_names())
         raise LabError(f"Unknown recipe {shown(name)}{near or '; known recipes: ' + ', '.join(recipe_names()) + '.'}")
-    return _recipe(path, path.stat().st_mtime_ns)
+    return _recipe(path, files.state(path))
 
 
 @cache
-def _recipe(path: Path, changed: int) -> Recipe:
+def _recipe(path: Path, state: str | None) -> Recipe:
     """The recipe in a file, read once for each time that it was changed."""
     document = yamls.read(path)
     return build(Recipe, {"name": path.stem, **document.values}, f"recipe {path.name}", document.line)
@@ -409,7 +411,7 @@ def _explain(model: type[Section], problem: dict) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("model_type", "dict_type"):
         message = "expected 'name: value' lines"
-    may_be_secret = bool({"publishing", "publish_to"} & set(path))  # a token, pasted by mistake
+    may_be_secret = "publish_to" in path or path[-1:] == ["publishing"]  # a token, pasted by mistake
     if problem["type"] != "value_error" and not isinstance(given, dict) and not may_be_secret:
         message += f", got {shown(given)}" + (flag_meant(given) if problem["type"].startswith("bool") else "")
     return f"{shown(where)[1:-1]}: {message[0].lower()}{message[1:]}"

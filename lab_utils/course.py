@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lab_utils import config, editions, scrubbing
+from lab_utils import config, editions, files, scrubbing
 from lab_utils.errors import LabError
 from lab_utils.yamls import shown
 
@@ -50,11 +50,11 @@ def source(notebook: Notebook) -> Path:
 
 def parameters_of(notebook: Notebook) -> dict[str, Any]:
     """Names and default values of a notebook's parameters cell."""
-    return dict(_parameters(source(notebook), source(notebook).stat().st_mtime_ns))
+    return dict(_parameters(source(notebook), files.state(source(notebook))))
 
 
 @cache
-def _parameters(path: Path, changed: int) -> dict[str, Any]:
+def _parameters(path: Path, state: str | None) -> dict[str, Any]:
     return editions.parameters(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -66,6 +67,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state(path: Path) -> str | None:
+    """What tells a file from the same one changed: its content, since its time can be set back. None where it cannot be read."""
+    try:
+        return sha256(path)
+    except OSError:
+        return None
 
 
 def unfinished(path: Path) -> Path:

@@ -10,7 +10,8 @@ from typing import Any
 from lab_utils import files, scrubbing
 from lab_utils.errors import LabError
 
-OUTPUT_SECONDS = 600  # to take in what a cell printed once it has ended: 50 MB can take longer than nbclient's 4 s
+START_SECONDS = 120  # for a kernel to answer on a slow machine
+OUTPUT_SECONDS = 600  # for what a cell printed to arrive once it has ended: on a busy machine nbclient's 4 s can be too short
 
 
 class Kept:
@@ -28,7 +29,7 @@ class Kept:
     def write(self, text: str, path: str) -> None:
         begun, self.last = bool(self.last), text
         try:
-            files.write_text(self.path, text)
+            files.write_text(self.path, scrubbing.without_secrets(text))  # as text: only `settle` knows what is an image
             self.failure = None
         except LabError as error:
             if not begun:

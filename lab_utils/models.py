@@ -341,7 +341,10 @@ def checkpoint_folder(spec: Model) -> str:
     scheme, _, name = spec.source.partition(":")
     if scheme == "package":
         version = _package_version(name)
-        return str(cache.prepared(f"{name}-{version}", lambda folder: _convert_gguf(_packaged_gguf(name, version), spec.family, folder)))
+        known = (name, version) in integrity.PACKAGED
+        return str(
+            cache.prepared(f"{name}-{version}", lambda folder: _convert_gguf(_packaged_gguf(name, version), spec.family, folder, known))
+        )
     if scheme == "random":
         from lab_utils.tiny import FAMILIES, VERSION, build
 
@@ -461,8 +464,30 @@ def _link_or_copy(file: Path, target: Path) -> None:
         shutil.copy(file, target)
 
 
-def _convert_gguf(file: Path, family: str, folder: Path) -> None:
-    """Dequantizes a GGUF file and saves it as an ordinary float32 checkpoint with its tokenizer."""
+def _refuse_layers_without_weights(file: Path) -> None:
+    """transformers builds as many layers as a GGUF file says, before it looks for their weights: a damaged number takes hours.
+
+    Raises:
+        ValueError: it says more than it holds.
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    said = max((int(field.contents()) for name, field in reader.fields.items() if name.endswith(".block_count")), default=0)
+    held = {match[1] for tensor in reader.tensors if (match := re.search(r"\bblk\.(\d+)\.", tensor.name))}
+    if said > len(held):
+        raise ValueError(f"it says that it has {said} layers, and holds {len(held)}")
+
+
+def _convert_gguf(file: Path, family: str, folder: Path, published: bool = False) -> None:
+    """Dequantizes a GGUF file and saves it as an ordinary float32 checkpoint with its tokenizer.
+
+    Args:
+        published: it was compared with the published one, so that nothing in it can be damaged; reading it once more takes seconds.
+
+    Raises:
+        LabError: it is no GGUF file of a model of that family.
+    """
     environment.quiet()
     import torch
     import transformers
@@ -474,9 +499,11 @@ def _convert_gguf(file: Path, family: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as alone:  # tokenizer files beside the GGUF file would be mixed with its own
         _link_or_copy(file, Path(alone) / gguf)
         options = {"dtype": torch.float32, "output_loading_info": True}
-        if hasattr(transformers, "GgufConfig"):  # without it the weights are dense but stay flagged as quantized, and the Trainer refuses them
-            options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # 5.15 has no such class and no such flag
+        if hasattr(transformers, "GgufConfig"):  # without it the dense weights stay flagged as quantized, and the Trainer refuses them
+            options["quantization_config"] = transformers.GgufConfig(dequantize=True)  # 5.15 has neither the class nor the flag
         try:
+            if not published:
+                _refuse_layers_without_weights(file)
             model, loaded = auto.from_pretrained(alone, gguf_file=gguf, trust_remote_code=False, **options)
             tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf, trust_remote_code=False)
             if loaded["missing_keys"]:
@@ -487,6 +514,8 @@ def _convert_gguf(file: Path, family: str, folder: Path) -> None:
             raise LabError(
                 f"'{gguf}' cannot be read as a GGUF file of a {family} model ({scrubbing.reason(error)}): give a safetensors model instead."
             ) from error
+    if tokenizer.eos_token == tokenizer.bos_token and isinstance(model.config.eos_token_id, int):  # transformers 5.15 takes BOS for both
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     if tokenizer.unk_token:  # GGUF files name the end token as the pad token; a pad of its own leaves no doubt which is which
         tokenizer.pad_token = tokenizer.unk_token
     tokenizer.model_max_length = model.config.max_position_embeddings

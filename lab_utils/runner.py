@@ -16,6 +16,7 @@ from lab_utils.training import duration
 
 # A kernel logs that it uses TCP, and that it was interrupted when it is shut down: neither is news to a reader.
 QUIET_KERNEL = ["--log-level=CRITICAL"]
+SENTENCES = ("LabError", "Busy", "Mistakes", "TooLong", "TrainingDiverged")  # errors of the lab, whose text says all
 
 
 def run(
@@ -152,11 +153,12 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
     try:
         papermill.execute_notebook(
             made, str(output).replace("{", "{{").replace("}", "}}"), values, kernel_name="python3", language="python",
-            cwd=str(course.root()), progress_bar=False, stdout_file=progress, extra_arguments=QUIET_KERNEL, **kernel.options(codes),
+            cwd=str(course.root()), progress_bar=False, stdout_file=progress, extra_arguments=QUIET_KERNEL,
+            start_timeout=kernel.START_SECONDS, **kernel.options(codes),
         )  # fmt: skip
         trouble = None
     except papermill.PapermillExecutionError as error:
-        reason = error.evalue if error.ename in ("LabError", "TrainingDiverged") else f"{error.ename}: {error.evalue}"
+        reason = error.evalue if error.ename in SENTENCES else f"{error.ename}: {error.evalue}"
         where = f"cell {error.cell_index + 1} ({kernel.first_line(error.source)})"
         trouble, cause = f"{notebook.name} stopped at {where}: {reason.rstrip('.')}.", error
     except DeadKernelError as error:

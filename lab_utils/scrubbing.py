@@ -82,9 +82,9 @@ def values(value: Any) -> Any:
 
 
 def without_secrets(value: Any) -> Any:
-    """A text, or a value as JSON holds it, without tokens and passwords. Folders stay, for what is read where it was written.
+    """A text, or a value as JSON holds it, without tokens and passwords, for what is read where it was written: folders stay.
 
-    A secret of the environment that could be ordinary words stays too: a record must say what was done to the letter.
+    A secret of the environment that could be ordinary words stays too, since a record must say to the letter what was done.
     """
     return Scrubber(folders=False).values(value)
 
@@ -122,8 +122,7 @@ def notebook(content: dict) -> dict:
 class Scrubber:
     """Scrubs several files and counts what it replaced. It knows the secrets of this machine's environment when it is made.
 
-    Args:
-        folders: cut absolute paths, too, and take out secrets of the environment that are made of plain words.
+    Without `folders` absolute paths stay, and so do secrets of the environment that are made of plain words.
     """
 
     def __init__(self, folders: bool = True) -> None:
@@ -148,7 +147,7 @@ class Scrubber:
 
     def values(self, value: Any) -> Any:
         if isinstance(value, dict):
-            return {self.values(name): self._item(name, item) for name, item in value.items()}
+            return {self.values(name): self._named(name, item) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.values(item) for item in value]
         return self.text(value) if isinstance(value, str) else value
@@ -175,7 +174,8 @@ class Scrubber:
         *_, above, last = ["", "", *filter(None, re.split(r"[\\/]+", match["url"] or match[0]))]
         return "~" if above.lower() in _HOMES or last == self._user else last
 
-    def _item(self, name: Any, value: Any) -> Any:
+    def _named(self, name: Any, value: Any) -> Any:
+        """The value that stands under a name: a Kaggle key is known by it, and an image."""
         if name == "key" and isinstance(value, str) and _KAGGLE_KEY.fullmatch(value):
             self.removed += 1
             return REMOVED

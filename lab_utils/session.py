@@ -24,7 +24,7 @@ PLATFORM = re.compile(
 )
 # Packages whose module has their name and says its version.
 SAY_THEIR_VERSION = ("accelerate", "bitsandbytes", "datasets", "numpy", "pandas", "peft", "pyarrow", "tokenizers", "torch", "transformers")
-NO_NETWORK = re.compile(r"Retrying \(|NewConnectionError|ConnectTimeout|ProxyError|name resolution|Network is unreachable")
+NO_NETWORK = re.compile(r"Retrying \(|NewConnectionError|ConnectTimeout|ProxyError|name resolution|Network is unreachable|Read timed out")
 CONFLICT = "conflicting dependencies"
 _built: dict[str, str] = {}  # the platform's own packages, as they were before this session installed something
 _replaced: dict[str, str] = {}  # the version of a package that was loaded here when another was installed, or when it was removed

@@ -180,7 +180,7 @@ def _read_parquet(path: Path) -> Rows:
     from pyarrow import parquet
 
     try:
-        return Rows(path.name, parquet.read_table(path).to_pylist())
+        return Rows(path.name, parquet.read_table(path, page_checksum_verification=True).to_pylist())
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:  # the latter for texts that are none, and dates beyond Python's
         raise LabError(f"{path.name} cannot be read as Parquet ({scrubbing.reason(error)}): write it again.") from error
 

@@ -364,7 +364,8 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
             self.rows, self.seconds_before, self.peak_before = known["log"], known["seconds"], known["peak_memory_gb"]
             self.steps_before, self.continued_from = earlier.step, [*known["continued_from"], earlier.step]
             trainer.tokens_seen, trainer.rows_seen = known["seen"][processes.index()]
-            trainer.order.go_on(known["order"])
+            if earlier.step % math.ceil(len(trainer.train_dataset) / trainer.order.batch_size):  # within an epoch
+                trainer.order.go_on(known["order"])
 
         def _progress(self, peak: memory.Peak) -> dict[str, Any]:
             """What a training that goes on must know besides what the Trainer keeps."""

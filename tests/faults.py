@@ -144,7 +144,13 @@ def _compiled(there: Disk):
     tokenizer = transformers.PreTrainedTokenizerFast
     yield safetensors.torch, "serialize_file", full(safetensors.torch.serialize_file, 1, of_safetensors)
     yield torch, "save", full(torch.save, 1, lambda: RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"))
-    yield parquet, "write_table", full(parquet.write_table, 1, lambda: OSError(errno.ENOSPC, "Error writing bytes to file"))
+    yield (
+        parquet,
+        "write_table",
+        full(
+            parquet.write_table, 1, lambda: OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+        ),
+    )
     yield tokenizer, "_save_pretrained", full(tokenizer._save_pretrained, None, lambda: Exception("No space left on device (os error 28)"))
 
 

@@ -126,7 +126,7 @@ def is_documented(target: str, name: str) -> bool:
 
 @cache
 def source(name: str) -> str:
-    """The source of a function or module, or of a class and those of its bases that belong to these libraries; empty where it is compiled."""
+    """The source of a function or module, or of a class and those of its bases that belong to these libraries; none of what is compiled."""
     found, texts = find(name), []
     for part in [base for base in found.__mro__ if watched(base.__module__)] if inspect.isclass(found) else [found]:
         with contextlib.suppress(OSError, TypeError):

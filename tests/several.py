@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from lab_utils import cli, config, environment, generation, methods, models, processes, runs, training
+from lab_utils import checkpoints, cli, config, environment, generation, methods, models, processes, runs, training
 from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.errors import LabError
@@ -83,9 +83,23 @@ def command(folder, what, *words):
                 time.sleep(60)
             processes.wait()
 
-    if what != "nothing":
+    if what == "stopped":
+        stop_behind_the_first_checkpoint()
+    elif what != "nothing":
         methods.run = mishap
     sys.exit(cli.main([*words, "--out", folder]))
+
+
+def stop_behind_the_first_checkpoint():
+    checkpoints.EVERY, checkpoints.SHARE = 0.0, float("inf")
+    complete = checkpoints.Keeper._complete
+
+    def then_stop(self, step, progress):
+        complete(self, step, progress)
+        processes.wait()
+        raise LabError("The session is over: give the same command again.")
+
+    checkpoints.Keeper._complete = then_stop
 
 
 def sharded(*words):

@@ -128,6 +128,7 @@ def test_pips_reason_is_what_conflicts_or_its_first_complaint_on_one_line(pip):
     ]
     assert pip(*conflict, code=1)[0].reason == "a 1 depends on b>=2; The user requested b==1"
     assert pip("noise", "ERROR: No space left.", "ERROR: more", code=1)[0].reason == "No space left"
+    assert pip("  > output of a build", "      ERROR: No matching distribution", code=1)[0].reason == "No matching distribution"
     assert pip("noise", code=2)[0].reason == "see the log"
     assert "\n" not in pip("ERROR: " + "long " * 500, code=1)[0].reason and len(pip("ERROR: " + "long " * 500, code=1)[0].reason) < 300
 

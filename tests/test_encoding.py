@@ -171,7 +171,7 @@ def test_more_than_one_in_twenty_too_long_is_refused_and_nothing_is_kept(encoder
 # --- a damaged cache
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "absent", "junk"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "absent", "junk", "a byte"])
 def test_rows_that_cannot_be_read_back_are_made_anew(encoder, tokenised, damage):
     first = encoding.rows(encoder, EXAMPLES)
     (file,) = kept()
@@ -179,7 +179,14 @@ def test_rows_that_cannot_be_read_back_are_made_anew(encoder, tokenised, damage)
     if damage == "absent":
         file.unlink()
     else:
-        file.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "junk": bytes(range(256)) * 20}[damage])
+        file.write_bytes(
+            {
+                "truncated": whole[: len(whole) // 2],
+                "empty": b"",
+                "junk": bytes(range(256)) * 20,
+                "a byte": whole[:999] + b"?" + whole[1000:],
+            }[damage]
+        )
     assert encoding.rows(encoder, EXAMPLES) == first
     assert len(tokenised) == 2 * len(EXAMPLES)
     assert encoding.rows(encoder, EXAMPLES) == first and len(tokenised) == 2 * len(EXAMPLES)

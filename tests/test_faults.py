@@ -2,12 +2,14 @@
 
 import functools
 import gc
+import gzip
 import json
 import os
 import resource
 import shutil
 import signal
 import tempfile
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +34,7 @@ from lab_utils import (
     cache,
     companions,
     config,
+    course,
     encoding,
     files,
     handout,
@@ -44,6 +47,7 @@ from lab_utils import (
     runs,
     search,
     sheets,
+    sources,
     sweep,
     tiny,
 )
@@ -394,3 +398,104 @@ def test_a_run_on_a_disk_that_fills_up_ends_in_a_sentence_and_a_true_record(meth
     wrong = untrue_record(method, trained / method if again else None)
     command = Command(prepare, run, finished_run, wrong, whole=False, left_open=LEADS, kinds=SLOW)
     try_everywhere(command, tmp_path / "runs", beside=(tmp_path / "scratch",))
+
+
+# --- damaged data -------------------------------------------------------------------------------------------------------------------
+
+LINES = [json.dumps({"id": str(i), "document": f"Ann: Is {i} ready? 😀\nBen: Yes.", "summary": f"{i} is ready."}) for i in range(3)]
+
+
+def test_a_last_line_that_was_cut_off_anywhere_is_named(tmp_path):
+    """As a killed download or copy leaves it. Between two lines nothing can be seen."""
+    path = tmp_path / "train.jsonl"
+    whole = ("\n".join(LINES) + "\n").encode("utf-8")
+    last = len("\n".join(LINES[:2]).encode("utf-8")) + 1
+    for cut in range(last + 1, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(LabError, match=r"train\.jsonl, line 3: not (valid JSON|UTF-8 text)"):
+            sources.read_file(path)
+
+
+@pytest.mark.parametrize("sixteenth", range(16))
+def test_a_parquet_file_that_was_cut_off_is_named(tmp_path, sixteenth):
+    path = tmp_path / "train.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([json.loads(line) for line in LINES]), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * sixteenth // 16])
+    with pytest.raises(LabError, match=r"^train\.parquet .*\.$"):
+        sources.read_file(path)
+
+
+def test_a_changed_byte_in_a_parquet_file_with_checksums_is_named(tmp_path):
+    """Few writers add them. Without them another text comes out, and the record's fingerprint of the data says so."""
+    path = tmp_path / "train.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    parquet.write_table(pyarrow.Table.from_pylist([json.loads(line) for line in LINES]), path, **options)
+    path.write_bytes(path.read_bytes().replace(b"1 is ready.", b"7 is ready.", 1))
+    with pytest.raises(LabError, match=r"^train\.parquet .*\.$"):
+        sources.read_file(path)
+
+
+@pytest.mark.parametrize("name, said", [("train.jsonl.gz", "is none of"), ("train.jsonl", "line 1: not UTF-8 text")])
+def test_a_packed_file_is_no_data_and_is_named(tmp_path, name, said):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress("\n".join(LINES).encode("utf-8")))
+    with pytest.raises(LabError) as caught:
+        sources.read_file(path)
+    assert said in str(caught.value) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("content", [b"step,loss\n1,x\n", b"loss\n3.5\n", b"\xff\xfe", b'step,loss\n1,"3', b"step,loss\n1,2,3\n"])
+def test_a_log_that_was_cut_off_or_changed_is_named(tmp_path, content):
+    path = tmp_path / "lora" / "log.csv"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(LabError, match=r"^log\.csv of lora cannot be read \(.*\): run the method again, .*\.$"):
+        report.read_log(path)
+
+
+# --- the clock moves ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[-86_400.0, 86_400.0], ids=["back", "forth"])
+def moved_clock(request, monkeypatch):
+    """A clock that somebody sets by a day whenever it is read."""
+    moments = {"now": 1_800_000_000.0}
+
+    def read():
+        moments["now"] += request.param
+        return moments["now"]
+
+    class Moved(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return datetime.fromtimestamp(read(), zone)
+
+    monkeypatch.setattr(time, "time", read)
+    monkeypatch.setattr(runs, "datetime", Moved)
+
+
+def test_no_duration_follows_a_clock_that_is_set_in_a_run(moved_clock, tmp_path):
+    record = methods.run(config.resolve("tiny-causal", "lora", **SMALL), tmp_path).record
+    assert record["status"] == "finished"
+    assert 0 <= record["training"]["seconds"] < 60 and 0 <= record["generation"]["seconds"] < 60
+    assert record["training"]["tokens_per_second"] > 0
+    seconds = [float(line.split(",")[5]) for line in (tmp_path / "lora" / "log.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    assert all(0 <= one < 60 for one in seconds) and seconds == sorted(seconds)
+
+
+def test_a_recipe_is_read_again_when_it_changed_though_its_time_did_not(tmp_path):
+    path = tmp_path / "own.yaml"
+    text = (config.RECIPES / "tiny-causal.yaml").read_text(encoding="utf-8")
+    for rank in (4, 8, 4):
+        path.write_text(text.replace("rank: 4, alpha: 8", f"rank: {rank}, alpha: 8"), encoding="utf-8")
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        assert config.load_recipe(str(path)).lora.rank == rank
+
+
+def test_a_notebooks_parameters_are_read_again_when_they_changed_though_its_time_did_not(tmp_path, monkeypatch):
+    path = tmp_path / "03_lora.py"
+    monkeypatch.setattr(course, "source", lambda notebook: path)
+    for seed in (1, 2):
+        path.write_text(f'# %% tags=["parameters"]\nseed = {seed}\n', encoding="utf-8")
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        assert course.parameters_of(course.NOTEBOOKS[2]) == {"seed": seed}

@@ -163,6 +163,32 @@ def test_checkpoints_are_a_minute_apart_and_cost_a_twentieth_of_the_time_at_most
     assert keeper.is_due(left=900)
 
 
+KINDS = {
+    "full, an encoder-decoder": ("tiny-seq2seq", "full", {"micro_batch": 4}),
+    "LoRA, an encoder-decoder": ("tiny-seq2seq", "lora", {"dropout": 0.1}),
+    "int8": ("tiny-causal", "qlora", {"quantization": "int8"}),
+    "DoRA": ("tiny-causal", "lora", {"dora": True, "dropout": 0.1}),
+    "PiSSA": ("tiny-causal", "lora", {"pissa": True}),
+    "LoRA+": ("tiny-causal", "lora", {"loraplus_ratio": 4.0}),
+    "8-bit AdamW": ("tiny-causal", "full", {"optimizer": "adamw_8bit"}),
+    "Adafactor": ("tiny-causal", "full", {"optimizer": "adafactor"}),
+    "checkpointed activations": ("tiny-causal", "full", {"activation_checkpointing": True}),
+    "an epoch that ends in the middle of a batch": ("tiny-causal", "lora", {"train_examples": 15, "micro_batch": 2}),
+}
+
+
+@pytest.mark.parametrize("at_step", [4, 5, 8], ids=["at the end of an epoch", "within one", "when all steps are done"])
+@pytest.mark.parametrize("recipe, method, changes", KINDS.values(), ids=KINDS)
+def test_every_kind_of_training_goes_on_to_the_same_end(recipe, method, changes, at_step, tmp_path, kept_always, monkeypatch):
+    few = {"validation_examples": 1, "test_examples": 2, "max_new_tokens": 2, "epochs": 2}
+    settings = config.resolve(recipe, method, 3, **(interrupted.LONGER | few | changes))
+    methods.run(settings, tmp_path / "whole")
+    stopped(settings, tmp_path / "parts", at_step, monkeypatch)
+    methods.run(settings, tmp_path / "parts")
+    assert runs.read(tmp_path / "parts", method).record["training"]["continued_from_steps"] == [at_step]
+    assert interrupted.left_by(tmp_path / "parts", method) == interrupted.left_by(tmp_path / "whole", method)
+
+
 # --- summaries
 
 

@@ -96,9 +96,9 @@ def launched(tmp_path):
     """Starts the command line in two processes, of which the last meets a mishap; nothing of it is left running."""
     started = []
 
-    def launch(what, *words, method="full"):
+    def launch(what, *words, method="full", folder=tmp_path):
         words = ("train", "--recipe", "tiny-causal", "--method", method, *words)
-        started.append(torchrun("command", str(tmp_path), what, *words))
+        started.append(torchrun("command", str(folder), what, *words))
         return started[-1]
 
     yield launch
@@ -120,6 +120,29 @@ def test_two_processes_leave_one_record_and_speak_with_one_voice(tmp_path, launc
     assert sorted(path.name for path in finished.folder.iterdir()) == ["adapter", "log.csv", "predictions.jsonl", "run.json"]
     assert len(said.splitlines()) == len(set(said.splitlines())) and said.count("ROUGE-1") == 1
     assert len((finished.folder / "log.csv").read_text().splitlines()) == 1 + 2 + 3  # header, steps, validations
+
+
+def test_two_processes_that_were_interrupted_go_on_to_the_end_that_they_would_have_had(tmp_path, launched):
+    words = ("-p", "dropout=0.1", "-p", "batch_size=4", "-p", "micro_batch=1")
+
+    def end_of(what, folder):
+        process = launched(what, *words, method="lora", folder=folder)
+        said, error = process.communicate(timeout=300)
+        return said, error, runs.status_of(folder, "lora")
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert end_of("nothing", whole)[2] == "finished"
+    assert end_of("stopped", parts)[2] == "failed"
+    assert [path.name for path in (parts / "lora/checkpoints").glob("step-*")] == ["step-000001"]
+    said, error, status = end_of("nothing", parts)
+    assert status == "finished", error
+    assert "An earlier start came to step 1: going on from there." in said
+    (one, other) = (runs.read(folder, "lora") for folder in (whole, parts))
+    assert one.predictions == other.predictions
+    same = ("steps", "examples", "tokens", "first_loss", "last_loss", "validation_losses")
+    assert [one.record["training"][name] for name in same] == [other.record["training"][name] for name in same]
+    weights = [load_file(run.folder / "adapter/adapter_model.safetensors") for run in (one, other)]
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,22 @@ from dataclasses import replace
 import pytest
 from classroom import honest
 
-from lab_utils import assignments, bootstrap, cli, config, course, environment, handout, methods, report, runner, runs, scrubbing, sources
+from lab_utils import (
+    assignments,
+    bootstrap,
+    cli,
+    config,
+    course,
+    environment,
+    handout,
+    kernel,
+    methods,
+    report,
+    runner,
+    runs,
+    scrubbing,
+    sources,
+)
 from lab_utils.bench import measure
 from lab_utils.bench import run as bench
 from lab_utils.errors import LabError
@@ -238,6 +253,12 @@ def test_two_runs_a_report_a_notebook_and_a_zip_hold_no_token(traces):
     assert {"run.json", "predictions.jsonl", "log.csv", "report.html", "03_lora.ipynb", "submission-ada.zip"} <= left
     assert found_in(work) == []
     silent("\n".join(line for line in shown.splitlines() if "logged in with" not in line))  # a cell's own words, shown as they come
+
+
+def test_a_notebook_whose_run_is_killed_has_written_no_token(tmp_path):
+    kept = kernel.Kept(tmp_path / "x.ipynb")
+    kept.write(json.dumps({"cells": [{"outputs": [{"text": EVERYTHING}]}]}), "x")
+    assert found_in(tmp_path) == [] and "data.example.org" in (tmp_path / "x.ipynb").read_text(encoding="utf-8")
 
 
 def test_an_executed_notebook_keeps_the_rest_of_what_was_shown(traces):

@@ -71,7 +71,7 @@ class Session:
 
 
 @pytest.fixture
-def here(monkeypatch):
+def here(monkeypatch, tmp_path):
     found = Session(monkeypatch)
     real = requirements.metadata
     monkeypatch.setattr(
@@ -90,6 +90,7 @@ def here(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for state in ("_replaced", "_built"):
         monkeypatch.setattr(session, state, {})
+    monkeypatch.setattr(session, "LOG", tmp_path / "install.log")
     monkeypatch.setattr(bootstrap, "project", lambda: PROJECT)
     monkeypatch.setattr(bootstrap, "pip", found.pip)
     monkeypatch.setattr(environment, "machine", lambda: "this machine")

@@ -50,6 +50,14 @@ class Usage:
 Places = set[tuple[str, bool]]  # dotted names, and whether an instance of it is meant
 
 
+def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """Name in the file and dotted name of each thing that a statement imports; nothing for relative imports."""
+    if isinstance(node, ast.ImportFrom):
+        return {} if node.level else {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    tops = {alias: alias.name.split(".")[0] for alias in node.names}
+    return {alias.asname or top: alias.name if alias.asname else top for alias, top in tops.items()}
+
+
 class _Scope:
     """The names of one function or module, with those of the scopes around it."""
 
@@ -58,9 +66,8 @@ class _Scope:
         self.values: dict[str, list[ast.expr]] = {}
         self.imports: dict[str, str] = {}
         self.keys: dict[str, list[ast.expr]] = {}
-        arguments = getattr(node, "args", None)
-        for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs] if arguments else ():
-            self.values[argument.arg] = []
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            self.values = {argument.arg: [] for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
         self.nodes = list(self._inside())
         for part in self.nodes:
             self._bind(part)
@@ -75,11 +82,8 @@ class _Scope:
                 waiting.extend(ast.iter_child_nodes(node))
 
     def _bind(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                self.imports[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else alias.name.split(".")[0]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            self.imports |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self.imports |= _imported(node)
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if isinstance(target, ast.Name):
@@ -169,10 +173,10 @@ def _read(scope: _Scope, found: Usage, place: str, makers: dict[str, Subclass], 
         elif isinstance(node, ast.Attribute):
             _note_attribute(node, scope, found, at)
         elif isinstance(node, ast.ClassDef):
-            known = {name for base in node.bases for name, _ in scope.resolve(base)} | {bases[node.name] for _ in [0] if node.name in bases}
+            known = {name for base in node.bases for name, _ in scope.resolve(base)}.union(filter(None, [bases.get(node.name)]))
             found.subclasses.extend(Subclass(at, name, node) for name in sorted(known) if watched(name))
-        if isinstance(node, ast.ImportFrom | ast.Import):
-            found.names |= {name: at for name in scope.imports.values() if watched(name)}
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            found.names |= {name: at for name in _imported(node).values() if watched(name)}
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inside.append(node)
     for node in inside:
@@ -232,5 +236,6 @@ def makers(sources: dict[str, str]) -> dict[str, Subclass]:
             if isinstance(node, ast.FunctionDef):
                 returned = {part.value.id for part in node.body if isinstance(part, ast.Return) and isinstance(part.value, ast.Name)}
                 inside = [(part.name, part.lineno) for part in node.body if isinstance(part, ast.ClassDef) and part.name in returned]
-                found |= {node.name: made[key] for key in inside if key in made}
+                for key in inside:
+                    found |= {node.name: made[key]} if key in made else {}
     return found

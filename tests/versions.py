@@ -1,5 +1,7 @@
-"""The HF layer at the ends of the version ranges: `python tests/versions.py oldest|newest|colab FOLDER [--torch VERSION] [pip's words]`
-makes the virtual environment FOLDER (`make test-oldest` and its kin do that and run the tests in it), and `hf_layer` tells which tests these are.
+"""The HF layer at the ends of the version ranges.
+
+`python tests/versions.py oldest|newest|colab FOLDER [--torch VERSION] [pip's words]` makes the virtual environment FOLDER.
+`make test-oldest` and its kin do that and run the tests in it; `hf_layer` tells which tests these are.
 
 | environment | direct dependencies |
 |---|---|
