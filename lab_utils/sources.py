@@ -201,6 +201,9 @@ def _from_hub(source: str, configuration: str | None, revision: str | None) -> d
 
     environment.quiet()
     environment.say(f"Looking up the data {source} on the hub ...")
+    no_revision = LabError(f"The data '{source}' has no revision '{revision}': see its page for branches and commits.")
+    if revision is not None and not _has_revision(source, revision):
+        raise no_revision
     try:
         found = datasets.load_dataset(source, configuration, revision=revision)
     except DatasetNotFoundError as error:
@@ -209,18 +212,32 @@ def _from_hub(source: str, configuration: str | None, revision: str | None) -> d
                 f"The data '{source}' is gated: accept its terms on its hub page, then set HF_TOKEN in the environment and run again."
             ) from error
         if str(error).startswith("Revision "):
-            raise LabError(f"The data '{source}' has no revision '{revision}': see its page for branches and commits.") from error
+            raise no_revision from error
         raise LabError(
             f"No data '{source}': there is no such folder or file here, and no such dataset on the hub. Check the name."
         ) from error
-    except ConnectionError as error:
-        raise LabError(
-            f"The data '{source}' is neither a folder or file here nor in the download cache, and the hub cannot be reached: connect, "
-            "or download it elsewhere and give its folder as data_dir."
-        ) from error
     except (DatasetsError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ConnectionError) or "Internet connection" in str(error):  # datasets 4.0 has no kind of its own for this
+            raise LabError(
+                f"The data '{source}' is neither a folder or file here nor in the download cache, and the hub cannot be reached: connect, "
+                "or download it elsewhere and give its folder as data_dir."
+            ) from error
         raise LabError(
             f"The data '{source}' cannot be loaded ({scrubbing.reason(error)}): check its configuration and revision, "
             "or give a folder as data_dir."
         ) from error
     return {split: Rows(f"{source} {split}", found[split]) for split in SPLITS if split in found}
+
+
+def _has_revision(source: str, revision: str) -> bool:
+    """False if the hub does not know the revision: datasets 4.0 would then take what it finds in its cache, and say so in its log only."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    try:
+        HfApi().dataset_info(source, revision=revision)
+    except RevisionNotFoundError:
+        return False
+    except Exception:  # whatever else is wrong, loading says in its own words
+        return True
+    return True
