@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
-from lab_utils import environment, files, mirror, processes
+from lab_utils import environment, files, mirror, processes, scrubbing
 from lab_utils.data import Example
-from lab_utils.models import Base, file_hash
+from lab_utils.errors import LabError
+from lab_utils.integrity import file_hash
+from lab_utils.models import Base
 
 FOLDER = "checkpoints"  # in a method's folder
 PROGRESS, COMPLETE = "progress.json", "complete.json"  # what the lab knows of it; the hashes of all files, written last
 EVERY = 60.0  # seconds between two of them, at least
 SHARE = 0.05  # of the time: what writing them may cost at most
-WHILE_WRITING = (OSError, RuntimeError, SafetensorError)  # what a full disk raises in Python, torch and safetensors
 
 
 @dataclass
@@ -56,9 +55,17 @@ class Keeper:
         return self._earlier + (time.perf_counter() - self._began if self._began else 0.0)
 
     @property
-    def scratch(self) -> Path:
-        """Where the Trainer writes."""
+    def _scratch(self) -> Path:
         return self.folder / ".unfinished"
+
+    @contextmanager
+    def room(self) -> Iterator[str]:
+        """A folder for the Trainer to write into, which is gone afterwards."""
+        try:
+            yield str(self._scratch)
+        finally:
+            if processes.is_main():
+                shutil.rmtree(self._scratch, ignore_errors=True)
 
     def latest(self) -> Checkpoint | None:
         """The one to go on from, the same in all processes. What is damaged, or is of another training, is removed, and it is said."""
@@ -84,14 +91,15 @@ class Keeper:
         """
         self._began = time.perf_counter()
         try:
-            yield
-            self._complete(step, progress())
-        except WHILE_WRITING as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            with files.system_errors():
+                yield
+                self._complete(step, progress())
+        except (OSError, LabError) as error:
+            reason = getattr(error, "strerror", None) or scrubbing.reason(error)
             self.say(f"step {step} could not be kept ({reason}): training goes on, but would begin again if it were interrupted.")
         finally:
             if processes.is_main():
-                shutil.rmtree(self.scratch, ignore_errors=True)
+                shutil.rmtree(self._scratch, ignore_errors=True)
             self._last = time.perf_counter()
             self._took, self._began = self._last - self._began, None
             self._earlier += self._took
@@ -101,7 +109,7 @@ class Keeper:
         processes.wait()
         if not processes.is_main():
             return
-        written = self.scratch / f"checkpoint-{step}"  # the Trainer's name for it
+        written = self._scratch / f"checkpoint-{step}"  # the Trainer's name for it
         files.write_json(written / PROGRESS, progress)
         files.write_json(written / COMPLETE, {"key": self.key, "hashes": {path.name: file_hash(path) for path in written.iterdir()}})
         target = self._named(step)
@@ -113,7 +121,7 @@ class Keeper:
         mirror.on_the_way(self.folder.parent, self.folder.name, self.say)
 
     def _latest(self) -> Checkpoint | None:
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        shutil.rmtree(self._scratch, ignore_errors=True)
         for folder in self._all():
             found = self._read(folder)
             if isinstance(found, Checkpoint):

@@ -25,7 +25,7 @@ def file_hash(*paths: Path) -> str:
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """Hash of a checkpoint's weight files. One file alone that has a noted hash is not read again: `models.checkpoint_folder` compared it."""
+    """Hash of a checkpoint's weight files. A single file with a noted hash is not read again: `checkpoint_folder` compared it."""
     weights = sorted(folder.glob("*.safetensors"))
     known = (cache.known_hash(weights[0]) or hub_hash(weights[0])) if len(weights) == 1 else None
     return known[:16] if known else file_hash(*weights)

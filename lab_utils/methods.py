@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab_utils import cache, companions, config, data, generation, metrics, models, processes, runs, training
+from lab_utils import companions, config, data, files, generation, integrity, metrics, models, processes, runs, scrubbing, training
 from lab_utils.config import Settings
 from lab_utils.environment import say
 from lab_utils.errors import LabError
@@ -55,16 +55,13 @@ def train(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> tr
         if check and models.fingerprint(model) != before and processes.is_main():
             raise LabError("Training changed the base model's weights, which an adapter must leave alone: nothing was recorded.")
         trainable = models.trainable_parameters(model)
-        megabytes = save(model, base, record.folder)
-        record.add(
-            training=history.describe(),
-            model=base.describe() | {"trainable_parameters": trainable, "checkpoint_mb": round(megabytes, 2)},
-        )
+        saved = save(model, base, record.folder)
+        record.add(training=history.describe(), model=base.describe() | {"trainable_parameters": trainable, **saved})
     return history
 
 
-def save(model, base: models.Base, folder: Path) -> float:
-    """Writes `adapter/` or, after full fine-tuning, `model/`, in the main process; returns its weights in MB.
+def save(model, base: models.Base, folder: Path) -> dict[str, Any]:
+    """Writes `adapter/` or, after full fine-tuning, `model/`, in the main process; returns size and hash of the weights, for the record.
 
     A fully trained model leaves its float32 master weights behind and is kept, and evaluated, in the precision of the products.
     """
@@ -78,17 +75,20 @@ def save(model, base: models.Base, folder: Path) -> float:
     if processes.sharded():
         weights = {name: models.whole(p.detach()).cpu() for name, p in model.named_parameters() if full or "lora_" in name}
     if not processes.is_main():
-        return 0.0
+        return {}
     try:
-        if full:
-            model.save_pretrained(target, state_dict=weights)
-            base.tokenizer.save_pretrained(target)
-        else:
-            models.save_adapter(model, base, target, weights)
-    except cache.WRITE_ERRORS as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LabError(f"Cannot save to '{target}' ({reason}): free some space or choose another folder.") from error
-    return sum(path.stat().st_size for path in target.glob("*.safetensors")) / 1e6
+        with files.system_errors():
+            if full:
+                model.save_pretrained(target, state_dict=weights)
+                base.tokenizer.save_pretrained(target)
+            else:
+                models.save_adapter(model, base, target, weights)
+    except OSError as error:
+        raise LabError(
+            f"Cannot save to '{target}' ({scrubbing.reason(error)}): free some space and give the same command again, which goes on here."
+        ) from error
+    size = sum(path.stat().st_size for path in target.glob("*.safetensors"))
+    return {"checkpoint_mb": round(size / 1e6, 2), "saved": integrity.checkpoint_fingerprint(target)}
 
 
 def evaluate(model, base: models.Base, corpus: data.Corpus, record: runs.Run) -> dict[str, Any]:
@@ -130,9 +130,14 @@ def restore(run_dir: str | Path, method: str, model_dir: str | None = None) -> t
 
     Args:
         model_dir: the base's folder, where it was a local one: a record keeps no paths.
+
+    Raises:
+        LabError: what was saved is not there any more, or not as it was.
     """
     finished = runs.read(run_dir, method)
     full = method == "full"
+    if method != "zero_shot":
+        integrity.check_saved(finished.folder / ("model" if full else "adapter"), finished.record["model"].get("saved"))
     settings = finished.settings(str(finished.folder / "model") if full else model_dir)
     if full:
         settings = config.changed(settings, method="zero_shot")

@@ -118,8 +118,6 @@ def start(run_dir: str | Path, settings: Settings, assignment: str | None = None
     if processes.is_main():
         mirror.fetch(folder)
         make_folder(folder)
-        for stale in ("predictions.jsonl", "log.csv"):
-            (folder / stale).unlink(missing_ok=True)
     recipe = settings.recipe
     precision = environment.precision(recipe.model.family, recipe.model.precision)
     machine = environment.machine()
@@ -151,6 +149,9 @@ def start(run_dir: str | Path, settings: Settings, assignment: str | None = None
             "commit": _commit(),
         },
     )
+    if processes.is_main():  # after the record, which called them finished
+        for stale in ("predictions.jsonl", "log.csv"):
+            (folder / stale).unlink(missing_ok=True)
     return run
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import gc
 import importlib.util
+import io
 import math
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from lab_utils.checkpoints import Checkpoint, Keeper
 from lab_utils.config import Settings
 from lab_utils.data import Example
 from lab_utils.errors import LabError
+from lab_utils.files import write_text
 from lab_utils.models import Base
 from lab_utils.needs import LOGITS_AT_ONCE
 from lab_utils.plan import fitting_micro_batch
@@ -173,8 +175,8 @@ def train(
     gc.collect()
     environment.return_memory()  # of models that a notebook has dropped
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
-    with tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
-        arguments = training_arguments(plan, str(keeper.scratch) if keeper else scratch, base.settings.seed, precision, device, max_steps)
+    with keeper.room() if keeper else tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
+        arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
         watch = _Watch(base, validation, validations, log_file if processes.is_main() else None, say)
         trainer = trainer_class(token_losses)(
             model=model,
@@ -421,6 +423,7 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
 
         def on_train_end(self, args, state, control, **kwargs):
             self.stopped_at = time.perf_counter()
+            self._write_log()
 
         def _left(self, state) -> float:
             """Seconds until all steps are done, by the pace since this process began."""
@@ -448,16 +451,17 @@ def _Watch(base: Base, validation, validations: int, log_file: Path | None, say)
             row = {**values, "seconds": round(self.training_seconds, 2)}
             self.rows.append(row)
             if log_file:
-                with log_file.open("a", newline="", encoding="utf-8") as file:
+                with suppress(OSError), log_file.open("a", newline="", encoding="utf-8") as file:  # it is written anew at the end
                     csv.DictWriter(file, LOG_FIELDS).writerow(row)
 
         def _write_log(self):
-            """The header, and the rows of the training that goes on."""
+            """The header, and all rows so far."""
             if log_file:
-                with log_file.open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, LOG_FIELDS)
-                    writer.writeheader()
-                    writer.writerows(self.rows)
+                text = io.StringIO(newline="")
+                writer = csv.DictWriter(text, LOG_FIELDS)
+                writer.writeheader()
+                writer.writerows(self.rows)
+                write_text(log_file, text.getvalue())
 
     return Watch()
 

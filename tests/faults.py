@@ -191,7 +191,6 @@ class Command:
         result: what of the folder must be the same in the end; by default all files.
         wrong: what is wrong with the folder after a failure, in words; None where all is well.
         whole: whether each file holds what was there before or what will be there in the end, at every moment.
-        left_open: writings that need not end so yet.
         kinds: of writings to try; by default all.
     """
 
@@ -200,7 +199,6 @@ class Command:
     result: Callable[[Path], object] = contents
     wrong: Callable[[Path], str | None] = lambda folder: None
     whole: bool = True
-    left_open: Collection[str] = ()
     kinds: Collection[str] = ()
 
 
@@ -239,7 +237,6 @@ def try_everywhere(command: Command, folder: Path, beside: tuple[Path, ...] = ()
             found.append(f"when there is space again: {type(error).__name__}: {error}")
         problems += [(full.failed, what) for what in found]
         shutil.rmtree(here)
-    problems = [problem for problem in problems if problem[0] not in command.left_open]
     assert not problems, "\n".join(f"{at}: {what}" for at, what in problems)
     return counted.done
 
