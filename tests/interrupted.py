@@ -12,7 +12,7 @@ import lab_utils.methods
 import lab_utils.models  # noqa: F401 - imported once, before the fork
 from lab_utils import checkpoints, config, environment, locks, methods, runs
 
-LONGER = {"epochs": 3, "batch_size": 4, "micro_batch": 2, "generation_batch": 1}  # 12 steps and 6 batches of summaries, to be killed in
+LONGER = {"epochs": 2, "batch_size": 4, "micro_batch": 2, "generation_batch": 2}  # 8 steps and 3 batches of summaries, to be killed in
 NOT_THE_SAME = ("seconds", "tokens_per_second", "peak_memory_gb", "continued_from_steps")  # of two equal runs
 
 
@@ -53,7 +53,7 @@ def hold(folder, held=None):
     if held:
         held.send("held")
         time.sleep(60)
-    mine.release()
+    mine.lock.release()
 
 
 def context():
