@@ -158,6 +158,8 @@ def _connect() -> None:
             raise LabError(f"A node has more processes than GPUs, of which there are {gpus} here{hidden}: start one process for each.")
         torch.cuda.set_device(local_index())
         backend = "cpu:gloo,cuda:nccl"
+    else:  # accelerate would call it cpu:1, to which transformers 5.15 cannot load an optimizer
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     torch.distributed.init_process_group(backend, timeout=PATIENCE)
 
 

@@ -1,5 +1,6 @@
 """Tests use toy objects, no network and no GPU."""
 
+import gc
 import os
 import socket
 
@@ -24,6 +25,12 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker("hf")
     long = {item.path for item in items if item.get_closest_marker("notebook") or item.get_closest_marker("model")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections():
+    """Trainings collect garbage, which takes a second where the libraries' own objects are looked through every time."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

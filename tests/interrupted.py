@@ -1,10 +1,13 @@
 """Short runs in processes of their own that can be killed at any moment. A fork server imports torch once for all of them."""
 
+import gc
 import json
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import lab_utils.cli
@@ -17,14 +20,16 @@ NOT_THE_SAME = ("seconds", "tokens_per_second", "peak_memory_gb", "continued_fro
 
 
 def preload():
-    """Imports what every run needs, without starting threads: they would not survive the fork."""
+    """Imports what every run needs, by a run without training: threads of a backward pass would not survive the fork."""
+    environment.quiet()
     import bitsandbytes  # noqa: F401
-    import datasets  # noqa: F401
     import peft  # noqa: F401
-    import transformers.models.auto.modeling_auto  # noqa: F401
+    import torch._inductor.codecache  # noqa: F401
     import transformers.trainer  # noqa: F401
-    from transformers.models.llama import modeling_llama  # noqa: F401
-    from transformers.models.t5 import modeling_t5  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as folder:
+        run("tiny-causal", "zero_shot", folder)
+    gc.freeze()  # or the first collection in each process would copy all that it shares with this one
 
 
 def settings(recipe, method):
@@ -57,8 +62,18 @@ def hold(folder, held=None):
 
 
 def context():
+    """Starts the fork server, which before Python 3.14 knows this folder only by PYTHONPATH, and passes over what it cannot import."""
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["interrupted_preloaded"])
+    former = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [former])])
+    try:
+        forkserver.ensure_running()
+    finally:
+        if former is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = former
     return found
 
 

@@ -31,7 +31,7 @@ def test_a_run_that_was_killed_at_random_moments_ends_as_one_that_was_not(method
         folder = tmp_path / f"trial {trial}"
         for _ in range(KILLS):
             by = moments.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-            code, _ = interrupted.until_done_or_killed("tiny-causal", method, folder, moments.uniform(0, 0.7 * seconds), by)
+            code, _ = interrupted.until_done_or_killed("tiny-causal", method, folder, moments.uniform(0, 0.6 * seconds), by)
             hits += code != 0
             assert interrupted.status(folder, method) in ((None, "stopped") if code else ("finished",))
             assert len(list((folder / method / "checkpoints").glob("step-*"))) <= 2  # the newest, and the one that it replaces

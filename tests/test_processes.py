@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import accelerate
 import psutil
 import pytest
 import several
 import torch
+from packaging.version import Version
 from safetensors.torch import load_file
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -186,6 +188,7 @@ def test_ctrl_c_ends_all_and_the_record_says_stopped(tmp_path, launched):
     assert not any(psutil.pid_exists(pid) for pid in workers)
 
 
+@pytest.mark.skipif(Version(accelerate.__version__) < Version("1.15"), reason="accelerate 1.14 cannot split tied weights with torch 2.13")
 def test_a_model_split_over_two_processes_learns_and_is_saved_as_in_one(tmp_path):
     words = ["-p", "precision=float32", "-p", "warmup=0"]
     process = torchrun("sharded", "train", "--recipe", "tiny-causal", "--method", "lora", "--out", str(tmp_path / "two"), *words)
