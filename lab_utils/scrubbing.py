@@ -179,7 +179,8 @@ class Scrubber:
         if name == "key" and isinstance(value, str) and _KAGGLE_KEY.fullmatch(value):
             self.removed += 1
             return REMOVED
-        return self._shown(name, value) if isinstance(name, str) and _BINARY.match(name) else self.values(value)
+        image = isinstance(value, str | list) and isinstance(name, str) and _BINARY.match(name)  # its metadata stand under the same name
+        return self._shown(name, value) if image else self.values(value)
 
     def _cell(self, cell: dict) -> dict:
         metadata = _dict(cell.get("metadata"))
