@@ -48,12 +48,8 @@ class Peak:
             self._thread.join()
 
 
-RAN_OUT = (
-    "out of memory",
-    "alloc_cpu",
-    "not enough memory",
-    "can't allocate memory",
-)  # in what torch says; a CPU's has no class of its own
+# In what torch and, last, oneDNN say: for a CPU's memory neither has an error of its own.
+RAN_OUT = ("out of memory", "alloc_cpu", "not enough memory", "can't allocate memory", "could not create a primitive")
 
 
 def ran_out(error: BaseException) -> bool:
