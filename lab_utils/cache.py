@@ -8,13 +8,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from lab_utils import environment, files
 from lab_utils.errors import LabError
 from lab_utils.files import sha256
 
-WRITE_ERRORS = (OSError, SafetensorError)  # safetensors reports a full disk in its own way
 MANIFEST = "manifest.json"  # in a prepared folder: size and SHA-256 of each of its files
 
 
@@ -50,8 +47,8 @@ def prepared(name: str, write: Callable[[Path], None], needs: str = "1 GB") -> P
             _list_files(unfinished)
             unfinished.chmod(0o755)
             _put(unfinished, target)
-    except WRITE_ERRORS as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise LabError(f"'{target.name}' could not be prepared in the cache ({reason}): it needs {needs}; set LAB_CACHE.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

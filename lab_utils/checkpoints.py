@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab_utils import environment, files, mirror, processes, scrubbing
+from lab_utils import chores, environment, files, mirror, processes, scrubbing
+from lab_utils.chores import Chore
 from lab_utils.data import Example
 from lab_utils.errors import LabError
 from lab_utils.integrity import file_hash
@@ -20,8 +20,6 @@ from lab_utils.models import Base
 
 FOLDER = "checkpoints"  # in a method's folder
 PROGRESS, COMPLETE = "progress.json", "complete.json"  # what the lab knows of it; the hashes of all files, written last
-EVERY = 60.0  # seconds between two of them, at least
-SHARE = 0.05  # of the time: what writing them may cost at most
 
 
 @dataclass
@@ -45,14 +43,12 @@ class Keeper:
     say: Callable[[str], None] = field(repr=False)
 
     def __post_init__(self):
-        self._last = time.perf_counter()
-        self._took = self._earlier = 0.0  # seconds that the last one took, and all before
-        self._began: float | None = None
+        self._chore = Chore()
 
     @property
     def seconds(self) -> float:
         """That writing has taken, the one at hand included."""
-        return self._earlier + (time.perf_counter() - self._began if self._began else 0.0)
+        return self._chore.seconds
 
     @property
     def _scratch(self) -> Path:
@@ -64,8 +60,7 @@ class Keeper:
         try:
             yield str(self._scratch)
         finally:
-            if processes.is_main():
-                shutil.rmtree(self._scratch, ignore_errors=True)
+            self._clear()
 
     def latest(self) -> Checkpoint | None:
         """The one to go on from, the same in all processes. What is damaged, or is of another training, is removed, and it is said."""
@@ -79,8 +74,7 @@ class Keeper:
         Args:
             left: seconds until the training is done, when one is written anyway.
         """
-        due = time.perf_counter() - self._last > max(EVERY, self._took / SHARE) and left > EVERY / 2
-        return processes.gather(due)[0]
+        return processes.gather(self._chore.due and left > chores.EVERY / 2)[0]
 
     @contextmanager
     def writing(self, step: int, progress: Callable[[], dict]) -> Iterator[None]:
@@ -89,24 +83,21 @@ class Keeper:
         Args:
             progress: gives what is kept beside it; called in all processes when the Trainer has written.
         """
-        self._began = time.perf_counter()
-        try:
-            with files.system_errors():
+        failures: list[str] = []
+        with self._chore.doing():
+            with _noted(failures):
                 yield
-                self._complete(step, progress())
-        except (OSError, LabError) as error:
-            reason = getattr(error, "strerror", None) or scrubbing.reason(error)
-            self.say(f"step {step} could not be kept ({reason}): training goes on, but would begin again if it were interrupted.")
-        finally:
-            if processes.is_main():
-                shutil.rmtree(self._scratch, ignore_errors=True)
-            self._last = time.perf_counter()
-            self._took, self._began = self._last - self._began, None
-            self._earlier += self._took
+            failures = sum(processes.gather(failures), [])  # all come here, since those that wrote would wait for one that could not
+            if not failures:
+                known = progress()
+                with _noted(failures):
+                    self._complete(step, known)
+            if failures:
+                self._clear()
+                self.say(f"step {step} could not be kept ({failures[0]}): training goes on, but would begin again if it were interrupted.")
 
     def _complete(self, step: int, progress: dict) -> None:
         """Gives the checkpoint its name and removes the others."""
-        processes.wait()
         if not processes.is_main():
             return
         written = self._scratch / f"checkpoint-{step}"  # the Trainer's name for it
@@ -120,8 +111,12 @@ class Keeper:
                 shutil.rmtree(older, ignore_errors=True)
         mirror.on_the_way(self.folder.parent, self.folder.name, self.say)
 
+    def _clear(self) -> None:
+        if processes.is_main():
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
     def _latest(self) -> Checkpoint | None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._clear()
         for folder in self._all():
             found = self._read(folder)
             if isinstance(found, Checkpoint):
@@ -149,6 +144,16 @@ class Keeper:
     def _all(self) -> list[Path]:
         """The newest first, by their steps: a clock may have been moved."""
         return sorted((path for path in self.folder.glob("step-*") if path.name[5:].isdecimal()), reverse=True)
+
+
+@contextmanager
+def _noted(failures: list[str]) -> Iterator[None]:
+    """Adds to the failures why something could not be written, in place of raising it."""
+    try:
+        with files.system_errors():
+            yield
+    except (OSError, LabError) as error:
+        failures.append(getattr(error, "strerror", None) or scrubbing.reason(error))
 
 
 def key(base: Base, examples: list[Example], validation: list[Example], **more: Any) -> str:

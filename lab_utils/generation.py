@@ -12,7 +12,7 @@ from pathlib import Path
 from lab_utils import environment, layers, memory, mirror, processes
 from lab_utils.batching import pad_left, pad_right
 from lab_utils.data import Example
-from lab_utils.models import Base, whole
+from lab_utils.models import Base, weights_hash
 from lab_utils.predictions import Kept, Prediction
 from lab_utils.training import duration
 
@@ -125,13 +125,8 @@ def summarize(
 
 def _key(model, base: Base, prompts: Sequence[Sequence[int]]) -> str:
     """A hash of all that decides what a model answers."""
-    import torch
-
-    digest = hashlib.sha256(repr((prompts, decoding(base).to_dict(), base.precision.name)).encode())
-    for name, weight in model.named_parameters():
-        digest.update(name.encode())
-        digest.update(whole(weight.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+    decides = prompts, decoding(base).to_dict(), base.precision.name, weights_hash(model.named_parameters())
+    return hashlib.sha256(repr(decides).encode()).hexdigest()[:16]
 
 
 def _batches(lengths: Sequence[int], model, base: Base) -> list[list[int]]:

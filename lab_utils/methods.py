@@ -5,7 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab_utils import companions, config, data, files, generation, integrity, metrics, models, processes, runs, scrubbing, training
+from lab_utils import (
+    adapters,
+    companions,
+    config,
+    data,
+    files,
+    generation,
+    integrity,
+    metrics,
+    models,
+    processes,
+    runs,
+    scrubbing,
+    training,
+)
 from lab_utils.config import Settings
 from lab_utils.environment import say
 from lab_utils.errors import LabError
@@ -33,7 +47,7 @@ def run(settings: Settings, run_dir: str | Path) -> runs.Run:
         record.add(data=corpus.describe(), model=base.describe())
         model = base.model
         if settings.method in ("lora", "qlora"):
-            model = models.attach_lora(base)
+            model = adapters.attach_lora(base)
         if settings.method != "zero_shot":
             train(model, base, corpus, record)
         evaluate(model, base, corpus, record)
@@ -82,7 +96,7 @@ def save(model, base: models.Base, folder: Path) -> dict[str, Any]:
                 model.save_pretrained(target, state_dict=weights)
                 base.tokenizer.save_pretrained(target)
             else:
-                models.save_adapter(model, base, target, weights)
+                adapters.save_adapter(model, base, target, weights)
     except OSError as error:
         raise LabError(
             f"Cannot save to '{target}' ({scrubbing.reason(error)}): free some space and give the same command again, which goes on here."
@@ -142,4 +156,4 @@ def restore(run_dir: str | Path, method: str, model_dir: str | None = None) -> t
     if full:
         settings = config.changed(settings, method="zero_shot")
     base = models.load(settings)
-    return (base.model if method in ("full", "zero_shot") else models.load_adapter(base, finished.folder / "adapter")), base
+    return (base.model if method in ("full", "zero_shot") else adapters.load_adapter(base, finished.folder / "adapter")), base

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lab_utils.chores import Chore
 from lab_utils.errors import LabError
 
 HIDDEN = shutil.ignore_patterns(".*")  # what is being written
-SHARE = 0.05  # of the time: what copies on the way may cost at most
-EVERY = 60.0  # seconds between two of them, at least
-_spent = {"until": 0.0}  # when the next copy on the way may be made
+_copying = Chore(at_once=True)
 
 
 def place_of(method_folder: Path) -> Path | None:
@@ -27,12 +25,9 @@ def place_of(method_folder: Path) -> Path | None:
 
 def on_the_way(method_folder: Path, name: str, say: Callable[[str], None]) -> None:
     """Copies what is kept of an unfinished run, a file or a folder, unless the last copy was a moment ago or took long."""
-    if place_of(method_folder) is None or time.perf_counter() < _spent["until"]:
-        return
-    started = time.perf_counter()
-    _copy(method_folder, name, say)
-    now = time.perf_counter()
-    _spent["until"] = now + max(EVERY, (now - started) / SHARE)
+    if place_of(method_folder) is not None and _copying.due:
+        with _copying.doing():
+            _copy(method_folder, name, say)
 
 
 def finished(method_folder: Path, say: Callable[[str], None]) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab_utils import environment, files, generation, integrity, models, scrubbing
-from lab_utils.cache import WRITE_ERRORS
+from lab_utils import adapters, environment, files, generation, integrity, models, pretrained, scrubbing
 from lab_utils.card import card
 from lab_utils.errors import LabError
 from lab_utils.runs import Finished
 
-BESIDE_WEIGHTS = ("model.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json", models.BASE_FILE)
+BESIDE_WEIGHTS = ("model.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json", adapters.BASE_FILE)
 REPLACED = ["model*.safetensors", "adapter_model.safetensors", *BESIDE_WEIGHTS]  # what an earlier upload of another kind may have left
 CURES = {
     "colab": "add the secret HF_TOKEN (the key on the left) and let this notebook read it",
@@ -91,8 +90,8 @@ def prepare(finished: Finished, merged: bool = False, to: str | None = None, mod
             (folder / "README.md").write_text(readme, encoding="utf-8")
             shutil.rmtree(target, ignore_errors=True)
             folder.rename(target)
-    except WRITE_ERRORS as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
         cure = "free some space there, or check the base model's files"
         raise LabError(f"The files to publish cannot be put into '{_shown(target)}' ({reason}): {cure}.") from error
     return target
@@ -113,7 +112,7 @@ def _tokenizer(finished: Finished, trained: Path, model_dir: str | None) -> Any:
         return AutoTokenizer.from_pretrained(trained, trust_remote_code=False)
     if finished.base_is_local and model_dir is None:
         return None
-    folder = models.checkpoint_folder(finished.settings(model_dir).recipe.model)
+    folder = pretrained.checkpoint_folder(finished.settings(model_dir).recipe.model)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
@@ -125,7 +124,7 @@ def _save_merged(finished: Finished, adapter: Path, folder: Path, model_dir: str
     import torch
 
     base = models.load(finished.settings(model_dir), quantization="none")
-    model = models.load_adapter(base, adapter).merge_and_unload()
+    model = adapters.load_adapter(base, adapter).merge_and_unload()
     model.generation_config = generation.decoding(base)  # so that whoever loads it alone gets this run's decoding
     model.to(getattr(torch, finished.record["environment"]["precision"])).save_pretrained(folder)
     return base.tokenizer

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_utils import config, data, environment, files, models, training
+from lab_utils import adapters, config, data, environment, files, models, training
 
 
 def learning_rates(recipe: str, method: str, rates: Sequence[float], seed: int = 0, **parameters) -> dict:
@@ -19,7 +19,7 @@ def learning_rates(recipe: str, method: str, rates: Sequence[float], seed: int =
     for rate in rates:
         settings = config.resolve(recipe, method, seed, learning_rate=rate, **parameters)
         corpus, base = data.load(settings.recipe.data), models.load(settings)
-        model = base.model if method == "full" else models.attach_lora(base)
+        model = base.model if method == "full" else adapters.attach_lora(base)
         environment.say(f"{method}, learning rate {rate:g}")
         history = training.train(model, base, corpus.train)
         loss = training.validation_loss(model, base, corpus.validation)

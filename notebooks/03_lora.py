@@ -52,7 +52,7 @@ if root is None:
         ) from None
 os.chdir(root)
 sys.path.insert(0, str(root))
-from lab_utils import bootstrap
+from lab_utils import adapters, bootstrap
 
 bootstrap.ensure(notebook="source")
 
@@ -328,7 +328,7 @@ print(f"largest difference between peft and ours: {(mine(x) - theirs(x)).abs().m
 # First we note where we start: the base's answer to the story, and the fingerprint of its weights. (The answer may differ from the zero-shot one above.
 # That came from a large batch, and in 16 bits sums are rounded differently there, so a near tie between two words can fall the other way.)
 #
-# Then `models.attach_lora` calls peft with the recipe's rank, alpha and **target modules**. `all-linear` means every linear layer except the output
+# Then `adapters.attach_lora` calls peft with the recipe's rank, alpha and **target modules**. `all-linear` means every linear layer except the output
 # layer; `attention` and `query-value` mean those layers of the attention, whatever their names are in this model.
 #
 # **Predict:** which layers will be hit, and how many are they?
@@ -343,7 +343,7 @@ answer_before, fingerprint_before = answer(base.model, base), models.fingerprint
 print(f"the base, {fingerprint_before}: {answer_before}")
 
 # %%
-peft_model = models.attach_lora(base)
+peft_model = adapters.attach_lora(base)
 if plan.pissa:  # a part of each weight is in the adapter now; the rest stays frozen
     fingerprint_before = models.fingerprint(peft_model)
 wrapped = [name for name, m in peft_model.named_modules() if hasattr(m, "lora_A")]
@@ -454,7 +454,7 @@ pd.DataFrame({", ".join(names): hit_by(names) for names in lists}).T
 
 # %%
 def by_lab(names):
-    return models.target_modules(hollow(), names)
+    return adapters.target_modules(hollow(), names)
 
 
 # of Llama and its relatives, of T5, of BERT
@@ -567,7 +567,7 @@ print(f"The whole model is {model_mb / adapter_mb:.0f} times as much.")
 peft_model = base = modules = linears = head = None
 gc.collect()  # the trained model has left the memory; its file is left
 base = models.load(settings)
-peft_model = models.load_adapter(base, folder)
+peft_model = adapters.load_adapter(base, folder)
 answer_loaded = answer(peft_model, base)
 print(answer_loaded)
 assert plan.pissa or answer_loaded == answer_on
@@ -584,13 +584,13 @@ assert plan.pissa or answer_loaded == answer_on
 
 # %%
 base.model = peft_model.unload()  # the base without its adapter
-peft_model = models.attach_lora(base, pissa=False)  # the mistake: new, not loaded
+peft_model = adapters.attach_lora(base, pissa=False)  # the mistake: new, not loaded
 answer_new = answer(peft_model, base)
 in_B = [p.abs().max().item() for name, p in peft_model.named_parameters() if "lora_B" in name]
 print(f"largest number in any B: {max(in_B):g}\n\n{answer_new}\n")
 print(f"the base's answer, word for word: {answer_new == answer_before}")
 base.model = peft_model.unload()
-peft_model = models.load_adapter(base, folder)
+peft_model = adapters.load_adapter(base, folder)
 
 # %% [markdown]
 # **Symptom:** no error, an adapter of the right size, and the answers of the untrained model, word for word. Every `B` is zero. With peft alone the two calls
@@ -662,7 +662,7 @@ print(f"Rounding to bfloat16 is an error of {error.norm() / update.norm():.1%} o
 merge_here = base.parameters < 1e9  # a float32 copy of a larger base may not fit
 if merge_here:
     whole = models.load(settings, quantization="none")
-    adapted = models.load_adapter(whole, folder).float()
+    adapted = adapters.load_adapter(whole, folder).float()
     batch = whole.collator([whole.encoder(corpus.train[0])])
     batch = {key: value.to(whole.model.device) for key, value in batch.items()}
     logits = adapted(**batch).logits
@@ -840,7 +840,7 @@ with peft_model.disable_adapter():
 whole = adapted = mutated = layer = logits = None  # one model in memory
 for r in sweep_ranks:
     base.model = peft_model.unload()  # the base without its adapter
-    peft_model = models.attach_lora(base, rank=r, alpha=2 * r, pissa=False)
+    peft_model = adapters.attach_lora(base, rank=r, alpha=2 * r, pissa=False)
     training.train(peft_model, base, corpus.train, max_steps=sweep_steps)
     loss = training.validation_loss(peft_model, base, checked)
     trained = models.trainable_parameters(peft_model)
@@ -894,7 +894,7 @@ def size(tensors):
 # %%
 def one_step(alpha):
     """What one step of AdamW does to a new adapter."""
-    network = models.attach_lora(base, alpha=alpha, pissa=False)
+    network = adapters.attach_lora(base, alpha=alpha, pissa=False)
     A = [p for name, p in network.named_parameters() if "lora_A" in name]
     B = [p for name, p in network.named_parameters() if "lora_B" in name]
     A_before = [p.detach().clone() for p in A]

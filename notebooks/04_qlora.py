@@ -63,7 +63,7 @@ if root is None:
         ) from None
 os.chdir(root)
 sys.path.insert(0, str(root))
-from lab_utils import bootstrap
+from lab_utils import adapters, bootstrap
 
 bootstrap.ensure(notebook="source")
 
@@ -727,7 +727,7 @@ assert torch.allclose(gradient, expected, atol=1e-4)
 # %%
 plan = settings.training
 untrained = generation.summarize(base.model, base, [story]).predictions[0].prediction
-peft_model = models.attach_lora(base)
+peft_model = adapters.attach_lora(base)
 before = models.fingerprint(peft_model)
 adapter = [p for p in peft_model.parameters() if p.requires_grad]
 print(f"rank {plan.rank}, target modules {plan.target_modules}, optimizer {plan.optimizer}")
@@ -833,7 +833,7 @@ if len(others) < 2:
 
 # %%
 whole = models.load(settings, quantization="none")
-moved = models.load_adapter(whole, run.folder / "adapter")
+moved = adapters.load_adapter(whole, run.folder / "adapter")
 for label, network, its_base in (("rounded", peft_model, base), ("original", moved, whole)):
     loss = training.validation_loss(network, its_base, trial)
     answer = generation.summarize(network, its_base, [story]).predictions[0].prediction

@@ -13,7 +13,7 @@ from pathlib import Path
 import lab_utils.cli
 import lab_utils.methods
 import lab_utils.models  # noqa: F401 - imported once, before the fork
-from lab_utils import checkpoints, config, environment, locks, methods, runs
+from lab_utils import chores, config, environment, locks, methods, runs
 
 LONGER = {"epochs": 2, "batch_size": 4, "micro_batch": 2, "generation_batch": 2}  # 8 steps and 3 batches of summaries, to be killed in
 NOT_THE_SAME = ("seconds", "tokens_per_second", "peak_memory_gb", "continued_from_steps")  # of two equal runs
@@ -42,7 +42,7 @@ def run(recipe, method, folder, ready=None):
     import torch
 
     torch.set_num_threads(1)
-    checkpoints.EVERY, checkpoints.SHARE = 0.0, float("inf")
+    chores.EVERY, chores.SHARE = 0.0, float("inf")
     locks.PATIENCE = 30.0
     environment.say = lambda line: None
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """What the tests of several processes run, in one process or in two: `torchrun ... tests/several.py FOLDER` (see test_processes)."""
 
+import errno
 import json
 import os
 import signal
@@ -7,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from lab_utils import checkpoints, cli, config, environment, generation, methods, models, processes, runs, training
+from transformers import Trainer
+
+from lab_utils import adapters, checkpoints, chores, cli, config, environment, generation, methods, models, processes, runs, training
 from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.errors import LabError
@@ -18,6 +21,7 @@ EXAMPLES = [
     Example(f"e{i}", f"Ann: {' '.join(WORDS[: 1 + 2 * i])}?\nBen: {' '.join(WORDS[i:])}.", (" ".join(WORDS[: 1 + (5 * i) % 13]) + ".",))
     for i in range(13)
 ]
+FULL_DISKS = ("full disk of the first", "full disk of the last")
 CASES = [(recipe, method) for recipe in ("tiny-causal", "tiny-seq2seq") for method in ("full", "lora")]
 
 
@@ -25,7 +29,7 @@ def case(recipe, method, micro_batch):
     """Four steps of four examples (the last one of one), with accumulation. Returns what must not depend on the number of processes."""
     settings = config.resolve(recipe, method, seed=1, batch_size=4, micro_batch=micro_batch, warmup=0.0, generation_batch=2)
     base = models.load(settings)
-    model = models.attach_lora(base) if method == "lora" else base.model
+    model = adapters.attach_lora(base) if method == "lora" else base.model
     said = []
     history = training.train(model, base, EXAMPLES, EXAMPLES[:5], say=said.append)
     trained = {name: p.detach().flatten().tolist() for name, p in model.named_parameters() if p.requires_grad}
@@ -85,13 +89,26 @@ def command(folder, what, *words):
 
     if what == "stopped":
         stop_behind_the_first_checkpoint()
+    elif what in FULL_DISKS:
+        chores.EVERY, chores.SHARE = 0.0, float("inf")
+        if last == (what == "full disk of the last"):
+            fill_the_disk_for_checkpoints()
     elif what != "nothing":
         methods.run = mishap
     sys.exit(cli.main([*words, "--out", folder]))
 
 
+def fill_the_disk_for_checkpoints():
+    """As this process meets it: the main one writes the optimizer's state, each one its random numbers."""
+
+    def full(self, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    Trainer._save_optimizer_and_scheduler = Trainer._save_rng_state = full
+
+
 def stop_behind_the_first_checkpoint():
-    checkpoints.EVERY, checkpoints.SHARE = 0.0, float("inf")
+    chores.EVERY, chores.SHARE = 0.0, float("inf")
     complete = checkpoints.Keeper._complete
 
     def then_stop(self, step, progress):

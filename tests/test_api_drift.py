@@ -11,7 +11,7 @@ import pytest
 import usage
 from versions import ROOT
 
-from lab_utils import config, environment, generation, models, training
+from lab_utils import adapters, config, environment, generation, models, training
 from lab_utils.data import Example
 
 # Classes whose base is an argument, which no import shows.
@@ -249,12 +249,12 @@ def test_nothing_that_the_lab_does_is_deprecated(tmp_path, monkeypatch):
             ):
                 settings = config.resolve(recipe, method, seed=0, batch_size=1, micro_batch=1, **more)
                 base = models.load(settings)
-                model = base.model if method == "full" else models.attach_lora(base)
+                model = base.model if method == "full" else adapters.attach_lora(base)
                 training.train(model, base, examples, max_steps=1, say=lambda line: None)
                 generation.summarize(model, base, examples[:1], say=lambda line: None)
                 if method == "lora":
-                    models.save_adapter(model, base, tmp_path)
-                    models.load_adapter(models.load(settings), tmp_path)
+                    adapters.save_adapter(model, base, tmp_path)
+                    adapters.load_adapter(models.load(settings), tmp_path)
             models.quantization_config("int8", base.precision)
     finally:
         logger.removeHandler(handler)

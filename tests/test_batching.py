@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lab_utils import generation, models
+from lab_utils import generation, models, pretrained
 from lab_utils.batching import IGNORED, Collator, Encoder, SimilarLengths, pad_left, pad_right
 from lab_utils.config import Data, Lengths, Prompt, load_recipe, resolve
 from lab_utils.data import Example, load
@@ -22,7 +22,7 @@ def load_encoder(recipe: str) -> Encoder:
     from transformers import AutoTokenizer
 
     spec = load_recipe(recipe)
-    tokenizer = AutoTokenizer.from_pretrained(models.checkpoint_folder(spec.model))
+    tokenizer = AutoTokenizer.from_pretrained(pretrained.checkpoint_folder(spec.model))
     return Encoder(tokenizer, spec.model.family, spec.prompt, ROOMY)
 
 

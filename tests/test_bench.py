@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lab_utils import architectures, arithmetic, data, generation, models, pace, training
+from lab_utils import adapters, architectures, arithmetic, data, generation, models, pace, training
 from lab_utils.bench import cases as bench_cases
 from lab_utils.bench import measure as bench_measure
 from lab_utils.bench import report as bench_report
@@ -424,7 +424,7 @@ def test_the_warm_up_step_leaves_no_trace_in_the_losses():
     case = Case("x", "training", "x", changes=LONG | {"precision": "float32"})
     settings = bench_cases.settings_of(case, TINY)
     base = models.load(settings)
-    history = training.train(models.attach_lora(base), base, data.load(settings.recipe.data).train[:16], say=lambda line: None)
+    history = training.train(adapters.attach_lora(base), base, data.load(settings.recipe.data).train[:16], say=lambda line: None)
     alone = [row["loss"] for row in history.log]
     assert bench_measure.measure(case, TINY)["losses"] == pytest.approx(alone, abs=1e-6)
 
@@ -443,7 +443,7 @@ def test_without_answer_only_logits_every_position_is_computed_and_the_loss_is_t
     family = recipe.removeprefix("tiny-")
     settings = bench_cases.settings_of(Case("x", "training", "x", family, changes={"precision": "float32"}), TINY)
     base = models.load(settings)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     batch = base.collator([base.encoder(example) for example in data.load(settings.recipe.data).train[:3]])
 
     def loss():
@@ -478,7 +478,7 @@ def test_without_the_lean_pass_adapted_layers_are_pefts_own_classes():
     settings = bench_cases.settings_of(Case("x", "training", "x"), TINY)
 
     def classes():
-        return {type(module) for module in models.attach_lora(models.load(settings)).modules() if hasattr(module, "lora_A")}
+        return {type(module) for module in adapters.attach_lora(models.load(settings)).modules() if hasattr(module, "lora_A")}
 
     assert Linear not in classes()
     with bench_switches.BEFORE_LOADING["usual_pass"]():

@@ -11,7 +11,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from lab_utils import bootstrap, cli, config, course, data, expected, methods, models, plots, readme, runner, runs
+from lab_utils import adapters, bootstrap, cli, config, course, data, expected, methods, models, plots, readme, runner, runs
 
 NOTEBOOKS = bootstrap.ROOT / "notebooks"
 PAGES = {name: (NOTEBOOKS / f"{name}.md").read_text(encoding="utf-8") for name in ("GLOSSARY", "TROUBLESHOOTING", "READING")}
@@ -207,7 +207,7 @@ def names(tmp_path_factory):
     base = models.load(settings)
     found = {"settings": settings, "run_dir": str(run_dir), "base": base, "corpus": data.load(settings.recipe.data)}
     exec(PYTHON[0], found)
-    return found | {"peft_model": models.attach_lora(base)}
+    return found | {"peft_model": adapters.attach_lora(base)}
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=[code.splitlines()[-1][:50] for code in PYTHON])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab_utils import cache, encoding, models
+from lab_utils import cache, encoding, pretrained
 from lab_utils.batching import Encoder
 from lab_utils.config import Lengths, Prompt, load_recipe
 from lab_utils.data import Example
@@ -28,7 +28,7 @@ def tokenizer():
 def read_tokenizer(recipe):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(models.checkpoint_folder(load_recipe(recipe).model))
+    return AutoTokenizer.from_pretrained(pretrained.checkpoint_folder(load_recipe(recipe).model))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from pyarrow import parquet
 from rating_toys import GOOD, documents, write_runs
 
 from lab_utils import (
+    adapters,
     assignments,
     blind,
     cache,
@@ -42,6 +43,7 @@ from lab_utils import (
     methods,
     models,
     plots,
+    pretrained,
     publish,
     report,
     runs,
@@ -107,7 +109,7 @@ def toy_report(folder):
 
 def toy_model():
     with mock.patch.object(tiny, "_tokenizer", once(tiny._tokenizer)):
-        models.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal"))
+        pretrained.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal"))
 
 
 def toy_points(folder):
@@ -304,7 +306,7 @@ def test_the_first_values_of_pissa_do_not_fit_into_the_temporary_folder(tmp_path
     base = models.load(config.resolve("tiny-causal", "lora", pissa=True))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with disk(tmp_path, room=1), pytest.raises(LabError) as caught:
-        models.attach_lora(base)
+        adapters.attach_lora(base)
     assert "temporary folder" in sentence(caught) and "TMPDIR" in str(caught.value)
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from lab_utils import config, environment, generation, models, training
+from lab_utils import adapters, config, environment, generation, models, pretrained, training
 from lab_utils.data import Example
 from lab_utils.environment import Precision
 from lab_utils.generation import Generated, Prediction
@@ -117,7 +117,7 @@ def test_answers_have_at_most_max_new_tokens(scattered, limit):
 
 def test_a_checkpoints_own_generation_settings_do_not_change_the_answers(recipe, scattered, tmp_path):
     """Hub models bring beams, penalties and minimal lengths in their generation_config.json (facebook/bart-large-cnn has all three)."""
-    shutil.copytree(models.checkpoint_folder(config.load_recipe(recipe).model), tmp_path / "own")
+    shutil.copytree(pretrained.checkpoint_folder(config.load_recipe(recipe).model), tmp_path / "own")
     path = tmp_path / "own" / "generation_config.json"
     own = {"do_sample": True, "temperature": 5.0, "num_beams": 3, "min_new_tokens": 4, "repetition_penalty": 2.0, "no_repeat_ngram_size": 1}
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
@@ -203,7 +203,7 @@ def test_the_former_mode_is_restored_even_on_an_error(scattered, mode):
 def test_dropout_does_not_touch_answers(recipe):
     base = load(recipe, "lora", dropout=0.9)
     scatter(base.model)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

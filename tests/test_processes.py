@@ -147,6 +147,14 @@ def test_two_processes_that_were_interrupted_go_on_to_the_end_that_they_would_ha
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
+@pytest.mark.parametrize("what", several.FULL_DISKS)
+def test_a_checkpoint_that_one_process_cannot_write_leaves_none_waiting(what, tmp_path, launched):
+    said, error = launched(what, "-p", "batch_size=4", "-p", "micro_batch=1", method="lora").communicate(timeout=120)
+    assert runs.status_of(tmp_path, "lora") == "finished", error
+    assert said.count("could not be kept (No space left on device): training goes on") == 3  # of four; behind the last only weights are kept
+    assert not (tmp_path / "lora/checkpoints").exists()
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab_utils import config, models
+from lab_utils import config, models, pretrained
 from lab_utils.config import Data, Prompt, load_recipe
 from lab_utils.data import Example, load
 from lab_utils.errors import LabError
@@ -17,7 +17,7 @@ SHOTS = [Example("1", "Ann: First.", ("Ann speaks first.",)), Example("2", "Ben:
 def load_tokenizer(recipe: str):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(models.checkpoint_folder(load_recipe(recipe).model))
+    return AutoTokenizer.from_pretrained(pretrained.checkpoint_folder(load_recipe(recipe).model))
 
 
 @pytest.fixture(scope="module")

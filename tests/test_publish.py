@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import ModelCard, constants
 from test_card import NAME, code_of, with_changes
 
-from lab_utils import config, data, methods, models, prompts, publish, runs
+from lab_utils import adapters, config, data, methods, models, pretrained, prompts, publish, runs
 from lab_utils.errors import LabError
 
 SECRET = "hf_NobodyMayReadThis"
@@ -185,7 +185,7 @@ def test_merged_weights_answer_as_the_adapter_on_the_unquantized_base(finished, 
     ids |= {"decoder_input_ids": torch.arange(4, 14)[None]} if recipe == "tiny-seq2seq" else {}
     with torch.no_grad():
         alone = base.model.eval().float()(**ids).logits
-        adapted = models.load_adapter(base, run.folder / "adapter").eval()(**ids).logits
+        adapted = adapters.load_adapter(base, run.folder / "adapter").eval()(**ids).logits
         found = merged.float()(**ids).logits
     assert (adapted - alone).abs().max() > 0
     assert (found - adapted).norm() < 0.5 * (adapted - alone).norm(), "the adapter's change is lost in the merged weights"
@@ -213,7 +213,7 @@ def test_whole_weights_know_where_an_answer_ends(finished, method):
 )
 def test_the_cards_code_loads_what_is_published_and_writes_a_summary(finished, monkeypatch, recipe, method, merged, on_hub):
     run = finished(method, recipe)
-    base = models.checkpoint_folder(config.Settings.model_validate(run.record["config"]).recipe.model)
+    base = pretrained.checkpoint_folder(config.Settings.model_validate(run.record["config"]).recipe.model)
     if on_hub:
         run = with_changes(run, model__source="toy/base", config__recipe__model__source="toy/base")
     folder = publish.prepare(run, merged, to="ada/toy", model_dir=base)
@@ -247,12 +247,12 @@ def test_weights_that_are_gone_are_one_sentence(finished):
 
 @pytest.mark.parametrize("kind", ["local folder", "local file"])
 def test_a_local_base_is_taken_from_model_dir_and_never_looked_for_on_the_hub(finished, monkeypatch, kind):
-    base = models.checkpoint_folder(config.Settings.model_validate(finished().record["config"]).recipe.model)
+    base = pretrained.checkpoint_folder(config.Settings.model_validate(finished().record["config"]).recipe.model)
     run = with_changes(finished(), model__source=kind, config__recipe__model__source="gpt2")
     assert names(publish.prepare(run, model_dir=base)) == ADAPTER | TOKENIZER | BESIDE
     assert names(publish.prepare(run, merged=True, model_dir=base)) == WHOLE | TOKENIZER | BESIDE
     assert str(base) not in (run.folder / "hub" / "README.md").read_text()
-    monkeypatch.setattr(models, "checkpoint_folder", lambda spec: pytest.fail("looked for a stranger's model"))
+    monkeypatch.setattr(pretrained, "checkpoint_folder", lambda spec: pytest.fail("looked for a stranger's model"))
     assert names(publish.prepare(run)) == ADAPTER | BESIDE
     with pytest.raises(LabError) as caught:
         publish.prepare(run, merged=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab_utils import config, data, generation, metrics, models, training
+from lab_utils import adapters, config, data, generation, metrics, models, training
 
 pytestmark = pytest.mark.model
 
@@ -14,7 +14,7 @@ def settings():
 
 def test_a_few_lora_steps_lower_the_loss_and_lift_rouge(settings):
     corpus, base = data.load(settings.recipe.data), models.load(settings)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     before = generation.summarize(model, base, corpus.test)
     loss_before = training.validation_loss(model, base, corpus.validation[:12])
     training.train(model, base, corpus.train)

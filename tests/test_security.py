@@ -14,6 +14,7 @@ import pytest
 from classroom import honest
 
 from lab_utils import (
+    adapters,
     assignments,
     bootstrap,
     check,
@@ -23,6 +24,7 @@ from lab_utils import (
     handout,
     highlights,
     models,
+    pretrained,
     prompts,
     publish,
     rating_form,
@@ -225,7 +227,7 @@ def mark(tmp_path):
 def folder(tmp_path):
     """A copy of a tiny model that a test may spoil."""
     spec = config.load_recipe("tiny-causal").model
-    return shutil.copytree(models.checkpoint_folder(spec), tmp_path / "model")
+    return shutil.copytree(pretrained.checkpoint_folder(spec), tmp_path / "model")
 
 
 def change(path, **values):
@@ -266,10 +268,10 @@ def test_an_adapter_with_pickled_weights_alone_is_refused_and_nothing_is_unpickl
     import torch
 
     base = load(folder, "lora")
-    models.save_adapter(models.attach_lora(base), base, tmp_path / "adapter")
-    (tmp_path / "adapter" / models.ADAPTER_FILE).unlink()
+    adapters.save_adapter(adapters.attach_lora(base), base, tmp_path / "adapter")
+    (tmp_path / "adapter" / adapters.ADAPTER_FILE).unlink()
     torch.save({"weight": Payload(mark)}, tmp_path / "adapter" / "adapter_model.bin")
-    assert "pickled weights are never loaded" in refusal(models.load_adapter, load(folder), tmp_path / "adapter")
+    assert "pickled weights are never loaded" in refusal(adapters.load_adapter, load(folder), tmp_path / "adapter")
 
 
 def with_code(folder, mark):
@@ -372,7 +374,7 @@ def test_a_recipe_or_assignment_that_exists_is_not_found_by_a_way_around():
 def test_the_name_of_a_model_leads_to_no_place_outside_the_cache(source, tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache" / "lab"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
-    refusal(models.checkpoint_folder, config.changed(config.load_recipe("tiny-causal").model, source=source))
+    refusal(pretrained.checkpoint_folder, config.changed(config.load_recipe("tiny-causal").model, source=source))
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
 
 

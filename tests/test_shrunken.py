@@ -10,7 +10,7 @@ import yaml
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from transformers import AutoTokenizer
 
-from lab_utils import architectures, config, data, environment, generation, methods, models, prompts, training
+from lab_utils import adapters, architectures, config, data, environment, generation, methods, models, prompts, training
 from lab_utils.batching import IGNORED
 from lab_utils.data import Example
 from lab_utils.environment import Precision
@@ -101,7 +101,7 @@ def trained(recipe_of, kind, tmp_path_factory):
     """An adapter after 30 steps on two dialogues, with what was measured before and after."""
     base = models.load(config.resolve(recipe_of(kind), "lora"))
     untouched = models.fingerprint(base.model)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     ends = [ending(model, base)]
     training.train(model, base, SHORT, say=quiet)
     ends.append(ending(model, base))
@@ -203,12 +203,12 @@ def test_all_linear_adapts_every_linear_layer_but_the_output_layer(kind, load):
     base = load(kind)
     wanted = linear_layers(base.model)
     assert len(wanted) == LINEAR[kind]
-    assert adapted_layers(models.attach_lora(base, target_modules="all-linear")) == wanted
+    assert adapted_layers(adapters.attach_lora(base, target_modules="all-linear")) == wanted
 
 
 def test_a_list_of_query_and_value_adapts_two_layers_an_attention(kind, load):
     names = ["q", "v"] if kind == "flan-t5" else ["q_proj", "v_proj"]
-    found = adapted_layers(models.attach_lora(load(kind), target_modules=names))
+    found = adapted_layers(adapters.attach_lora(load(kind), target_modules=names))
     assert len(found) == QUERY_VALUE[kind]
     assert {name.rsplit(".", 1)[-1] for name in found} == set(names)
     assert any("EncDecAttention" in name for name in found) == (kind == "flan-t5")
@@ -219,7 +219,7 @@ def test_the_sizes_told_from_the_configuration_are_those_of_the_model(kind, reci
     told = architectures.shape_of(config.load_recipe(recipe_of(kind)).model.source)
     base = load(kind)
     assert told.parameters == base.parameters
-    assert told.adapter_parameters(4, targets) == models.trainable_parameters(models.attach_lora(base, target_modules=targets))
+    assert told.adapter_parameters(4, targets) == models.trainable_parameters(adapters.attach_lora(base, target_modules=targets))
 
 
 # --- rule 2: the beginning of a prompt
@@ -344,7 +344,7 @@ def test_a_fully_trained_model_answers_as_before_when_it_is_loaded_again(kind, r
 def test_a_saved_adapter_on_a_fresh_base_answers_as_before(kind, trained, load):
     base = load(kind)
     untrained = logits(base.model, base)
-    again = models.load_adapter(base, trained.folder)
+    again = adapters.load_adapter(base, trained.folder)
     assert torch.equal(logits(again, base), logits(trained.model, trained.base))
     assert answers(again, base) == answers(trained.model, trained.base)
     assert (logits(again, base) - untrained).abs().max() > 1
@@ -353,7 +353,7 @@ def test_a_saved_adapter_on_a_fresh_base_answers_as_before(kind, trained, load):
 @pytest.mark.filterwarnings("ignore:Input and output embeddings")
 def test_a_merged_adapter_computes_what_the_adapter_computes_and_so_does_its_copy_on_disk(kind, trained, load, tmp_path):
     base = load(kind)
-    adapter = models.load_adapter(base, trained.folder)
+    adapter = adapters.load_adapter(base, trained.folder)
     wanted = logits(adapter, base)
     merged = adapter.merge_and_unload()
     assert not adapted_layers(merged)
@@ -386,7 +386,7 @@ def test_one_step_on_a_quantized_base_moves_every_adapter_and_no_base_weight(kin
     for recompute in (False, True):
         base = load(kind, "qlora", quantization=quantization, activation_checkpointing=recompute)
         before = models.fingerprint(base.model)
-        model = models.attach_lora(base)
+        model = adapters.attach_lora(base)
         history = training.train(model, base, SHORT, say=quiet)
         assert history.steps == 1
         assert models.fingerprint(model) == before

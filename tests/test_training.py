@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lab_utils import config, environment, models, report, training
+from lab_utils import adapters, config, environment, models, report, training
 from lab_utils.batching import IGNORED, Collator
 from lab_utils.data import Example
 from lab_utils.environment import Precision
@@ -165,7 +165,7 @@ def test_the_answers_end_token_is_learnt_even_when_it_is_the_pad_token():
 
 def first_step(recipe, method, micro_batch):
     base = load(recipe, method, batch_size=8, micro_batch=micro_batch)
-    model = models.attach_lora(base) if method == "lora" else base.model
+    model = adapters.attach_lora(base) if method == "lora" else base.model
     before = weights(model)
     (row,) = train(model, base, max_steps=1).log
     return row, {name: value - before[name] for name, value in weights(model).items()}
@@ -284,7 +284,7 @@ def memory_for(monkeypatch, rows, *, backward=False):
 def test_out_of_memory_halves_what_is_read_at_a_time_and_changes_no_step(recipe, method, backward, monkeypatch):
     def trained(micro_batch):
         base = load(recipe, method, batch_size=8, micro_batch=micro_batch, epochs=2)
-        model = base.model if method == "full" else models.attach_lora(base)
+        model = base.model if method == "full" else adapters.attach_lora(base)
         said = []
         return training.train(model, base, EXAMPLES, say=said.append), weights(model), said
 
@@ -392,7 +392,7 @@ def test_one_seed_gives_one_set_of_weights(recipe):
     found = []
     for _ in range(2):
         base = load(recipe, "lora", seed=3, dropout=0.3, batch_size=2, micro_batch=1)
-        model = models.attach_lora(base)
+        model = adapters.attach_lora(base)
         train(model, base)
         found.append(weights(model))
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
@@ -417,7 +417,7 @@ def test_the_loss_falls_when_two_examples_are_learnt_by_heart(recipe):
 
 def test_the_loss_falls_when_only_an_adapter_learns(recipe):
     base = load(recipe, "lora", learning_rate=3e-2, batch_size=2, micro_batch=2, epochs=25)
-    found = losses(train(models.attach_lora(base), base, EXAMPLES[:2]))
+    found = losses(train(adapters.attach_lora(base), base, EXAMPLES[:2]))
     assert found[-1] < 0.95 * found[0]
 
 
@@ -425,7 +425,7 @@ def test_the_loss_falls_when_only_an_adapter_learns(recipe):
 def test_trainable_weights_stay_float32_under_bfloat16_products(monkeypatch, recipe, method):
     use_precision(monkeypatch, "bfloat16")
     base = load(recipe, method)
-    model = models.attach_lora(base) if method == "lora" else base.model
+    model = adapters.attach_lora(base) if method == "lora" else base.model
     before = weights(model)
     train(model, base, validation=EXAMPLES[:2], max_steps=1)
     after = weights(model)
@@ -486,7 +486,7 @@ def test_validation_restores_the_models_mode_even_when_it_fails(mode):
 
 def test_validation_ignores_dropout(recipe):
     base = load(recipe, "lora", dropout=0.5)
-    model = models.attach_lora(base)
+    model = adapters.attach_lora(base)
     with torch.no_grad():
         for parameter in weights(model):
             model.get_parameter(parameter).normal_(0, 0.2)
@@ -499,7 +499,7 @@ def test_validation_ignores_dropout(recipe):
 def test_validation_within_training_does_not_change_the_training(recipe):
     def trained(validation):
         base = load(recipe, "lora", dropout=0.3, batch_size=2, micro_batch=2)
-        model = models.attach_lora(base)
+        model = adapters.attach_lora(base)
         return losses(train(model, base, validation=validation, validations=4))
 
     assert trained(EXAMPLES[:3]) == trained(())
@@ -556,7 +556,7 @@ def test_compiling_lasts_as_long_as_training_and_asks_for_a_compiler(monkeypatch
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append((type(module).__name__, options)))
     monkeypatch.setattr(training.shutil, "which", lambda name: "/usr/bin/c++" if name == "c++" else None)
     base = load("tiny-causal", "lora", compile=True)
-    adapted = models.attach_lora(base)
+    adapted = adapters.attach_lora(base)
     train(adapted, base, max_steps=1)
     assert compiled == [(type(base.model).__name__, {"dynamic": True})] and base.model._compiled_call_impl is None
     monkeypatch.setattr(training.shutil, "which", lambda name: None)

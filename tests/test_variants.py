@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lab_utils import config, data, environment, generation, methods, models, runs, training
+from lab_utils import adapters, config, data, environment, generation, methods, models, runs, training
 from lab_utils.errors import LabError
 
 SMALL = {"train_examples": 16, "validation_examples": 2, "test_examples": 3, "warmup": 0.0}
@@ -17,7 +17,7 @@ def settings_of(recipe, method="lora", **changes):
 
 def adapted(recipe, **changes):
     base = models.load(settings_of(recipe, **changes))
-    return models.attach_lora(base), base
+    return adapters.attach_lora(base), base
 
 
 def lora_layers(model):
@@ -168,12 +168,12 @@ def test_an_adapter_is_refused_by_another_base(tmp_path):
     methods.run(settings_of("tiny-causal"), tmp_path)
     other = models.load(settings_of("tiny-seq2seq"))
     with pytest.raises(LabError, match="was trained on tiny causal.*not on tiny seq2seq"):
-        models.load_adapter(other, tmp_path / "lora" / "adapter")
+        adapters.load_adapter(other, tmp_path / "lora" / "adapter")
 
 
 def test_an_adapter_without_the_name_of_its_base_is_refused_where_its_shapes_do_not_fit(tmp_path):
     methods.run(settings_of("tiny-causal"), tmp_path)
     folder = tmp_path / "lora" / "adapter"
-    (folder / models.BASE_FILE).unlink()
+    (folder / adapters.BASE_FILE).unlink()
     with pytest.raises(LabError, match="cannot be loaded onto"):
-        models.load_adapter(models.load(settings_of("tiny-seq2seq")), folder)
+        adapters.load_adapter(models.load(settings_of("tiny-seq2seq")), folder)

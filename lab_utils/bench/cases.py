@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lab_utils import cache, config, data, environment, models
+from lab_utils import cache, config, data, environment, pretrained
 from lab_utils.batching import IGNORED, Encoder
 from lab_utils.data import Example
 
@@ -76,7 +76,7 @@ def _build_t5(folder: Path) -> None:
     from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
     spec = config.load_recipe("smollm2-everyday").model
-    tokenizer = AutoTokenizer.from_pretrained(models.checkpoint_folder(spec), trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(pretrained.checkpoint_folder(spec), trust_remote_code=False)
     shape = T5Config(
         vocab_size=len(tokenizer), d_model=576, d_kv=64, num_heads=9, d_ff=1536, num_layers=12, feed_forward_proj="gated-gelu",
         dropout_rate=0.1, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
@@ -192,7 +192,7 @@ def encoder_of(settings: config.Settings) -> Encoder:
     from transformers import AutoTokenizer
 
     spec = settings.recipe.model
-    tokenizer = AutoTokenizer.from_pretrained(models.checkpoint_folder(spec), trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(pretrained.checkpoint_folder(spec), trust_remote_code=False)
     return Encoder(tokenizer, spec.family, settings.recipe.prompt, settings.recipe.lengths)
 
 

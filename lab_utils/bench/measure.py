@@ -8,7 +8,7 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from lab_utils import architectures, arithmetic, config, data, devices, environment, generation, models, pace, training
+from lab_utils import adapters, architectures, arithmetic, config, data, devices, environment, generation, models, pace, training
 from lab_utils.bench import rivals
 from lab_utils.bench.cases import MICRO_BATCH, Case, Size, encoder_of, examples_of, precision_of, settings_of, tokens_of
 from lab_utils.bench.meter import Meter, Prompts, Stopwatch, now, process_peak_gb
@@ -98,7 +98,7 @@ def _settings(case: Case, size: Size, **changes: Any) -> config.Settings:
 def _lab(case, size, settings, encoder, examples, meter, stack) -> rivals.Pass:
     """What `lab train` runs, with one switch turned where the case says so."""
     base = models.load(settings)
-    model = base.model if case.method == "full" else models.attach_lora(base)
+    model = base.model if case.method == "full" else adapters.attach_lora(base)
     if case.switch in AROUND_TRAINING:
         stack.enter_context(AROUND_TRAINING[case.switch](model))
     made = training.trainer_class
@@ -131,7 +131,7 @@ def _generate(case: Case, size: Size, stack: contextlib.ExitStack) -> dict[str, 
             return rivals.one_by_one(model, encoder, settings, chosen)
     else:
         base = models.load(settings)
-        model, encoder = models.attach_lora(base), base.encoder
+        model, encoder = adapters.attach_lora(base), base.encoder
         if case.switch in AROUND_GENERATION:
             stack.enter_context(AROUND_GENERATION[case.switch](model))
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lab_utils import config, environment, models, training
+from lab_utils import config, environment, pretrained, training
 from lab_utils.batching import IGNORED, Encoder
 from lab_utils.bench.cases import BATCH, MICRO_BATCH, Case, precision_of
 from lab_utils.data import Example
@@ -171,7 +171,7 @@ def plain_model(case: Case, settings: config.Settings, precision: str):
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
         )
-    return auto.from_pretrained(models.checkpoint_folder(spec), **options)
+    return auto.from_pretrained(pretrained.checkpoint_folder(spec), **options)
 
 
 def plain_adapter(model, settings: config.Settings, dropout: float):

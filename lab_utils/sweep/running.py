@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import median
 
-from lab_utils import config, data, environment, locks, methods, models, runs, scrubbing, training
+from lab_utils import adapters, config, data, environment, locks, methods, models, runs, scrubbing, training
 from lab_utils.environment import say
 from lab_utils.errors import LabError, TrainingDiverged
 from lab_utils.sweep.grid import Point, merging
@@ -95,7 +95,7 @@ def _validate(settings: config.Settings, folder: Path) -> None:
     with record.watched():
         corpus, base = data.load(settings.recipe.data), models.load(settings)
         record.add(data=corpus.describe(), model=base.describe())
-        model = models.attach_lora(base) if settings.method in ("lora", "qlora") else base.model
+        model = adapters.attach_lora(base) if settings.method in ("lora", "qlora") else base.model
         if settings.training is not None:
             history = training.train(model, base, corpus.train, log_file=record.folder / "log.csv")
             trainable = models.trainable_parameters(model)
