@@ -14,7 +14,7 @@ from lab_utils.batching import pad_left, pad_right
 from lab_utils.data import Example
 from lab_utils.models import Base, weights_hash
 from lab_utils.predictions import Kept, Prediction
-from lab_utils.training import duration
+from lab_utils.watching import duration
 
 CACHE_SHARE = 0.25  # of the free memory: how much keys and values of a batch may take; reading its prompts takes about as much
 

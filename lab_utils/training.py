@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import gc
 import importlib.util
-import io
 import math
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lab_utils import checkpoints as keeping
 from lab_utils import encoding, environment, memory, processes
 from lab_utils.batching import IGNORED
-from lab_utils.checkpoints import Checkpoint, Keeper
+from lab_utils.checkpoints import Keeper
 from lab_utils.config import Settings
 from lab_utils.data import Example
 from lab_utils.errors import LabError
-from lab_utils.files import write_text
 from lab_utils.models import Base
 from lab_utils.needs import LOGITS_AT_ONCE
 from lab_utils.plan import fitting_micro_batch
 from lab_utils.trainer import trainer_class
-
-LOG_FIELDS = ("step", "epoch", "loss", "grad_norm", "learning_rate", "seconds", "validation_loss")
+from lab_utils.watching import watch
 
 
 @dataclass
@@ -177,20 +173,22 @@ def train(
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
     with keeper.room() if keeper else tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
         arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
-        watch = _Watch(base, validation, validations, log_file if processes.is_main() else None, say)
+        validate = partial(validation_loss, base=base, examples=validation, batch_size=min(8, base.settings.training.micro_batch))
+        log_file = log_file if processes.is_main() else None
+        watcher = watch(precision.name, validate if validation else None, len(validation), validations, log_file, say)
         trainer = trainer_class(token_losses)(
             model=model,
             args=arguments,
             train_dataset=rows,
             data_collator=base.collator,
-            callbacks=[watch],
+            callbacks=[watcher],
             optimizers=(_loraplus(model, plan), None),
             names=[example.id for example in examples],
             say=say,
             keeper=keeper,
         )
         trainer.remove_callback(_printer())
-        watch.follow(trainer, peak, earlier)
+        watcher.follow(trainer, peak, earlier)
         if processes.index():  # dropout of its own; the main process draws as one process does
             torch.manual_seed(base.settings.seed + processes.index())
         with processes.meeting(), _compiled(model, plan.compile, say):
@@ -201,16 +199,16 @@ def train(
     model.zero_grad(set_to_none=True)
     model.eval()
     environment.return_memory()
-    seen, tokens, peaks = zip(*processes.gather((trainer.rows_seen, trainer.tokens_seen, max(peak.gb, watch.peak_before))), strict=True)
+    seen, tokens, peaks = zip(*processes.gather((trainer.rows_seen, trainer.tokens_seen, max(peak.gb, watcher.peak_before))), strict=True)
     smaller = math.ceil(plan.micro_batch / trainer.pieces)
     return History(
         steps=trainer.state.global_step,
         examples=sum(seen),
         tokens=sum(tokens),
-        seconds=watch.training_seconds,
+        seconds=watcher.training_seconds,
         peak_memory_gb=max(peaks),
-        log=watch.rows,
-        continued_from=watch.continued_from,
+        log=watcher.rows,
+        continued_from=watcher.continued_from,
         micro_batch=smaller if smaller < base.settings.training.micro_batch else None,
     )
 
@@ -340,133 +338,3 @@ def _printer():
     from transformers.trainer_callback import PrinterCallback
 
     return PrinterCallback
-
-
-def _Watch(base: Base, validation, validations: int, log_file: Path | None, say):  # noqa: N802 - a class in all but the late import
-    from transformers import TrainerCallback
-
-    class Watch(TrainerCallback):
-        """Validates, writes the CSV, says how far it is, asks for checkpoints, and stops at a gradient that is not a number."""
-
-        def __init__(self):
-            self.rows: list[dict[str, Any]] = []
-            self.not_training = 0.0  # seconds of validation
-            self.seconds_before = self.peak_before = 0.0  # of the interrupted training that goes on
-            self.steps_before = 0
-            self.continued_from: list[int] = []
-            self.last_said = self.started = time.perf_counter()
-            self.stopped_at = None
-
-        def follow(self, trainer, peak: memory.Peak, earlier: Checkpoint | None):
-            """Watches this trainer, which goes on from a checkpoint if there is one."""
-            self.trainer, trainer.progress = trainer, lambda: self._progress(peak)
-            if earlier is None:
-                return
-            known = earlier.progress
-            self.rows, self.seconds_before, self.peak_before = known["log"], known["seconds"], known["peak_memory_gb"]
-            self.steps_before, self.continued_from = earlier.step, [*known["continued_from"], earlier.step]
-            trainer.tokens_seen, trainer.rows_seen = known["seen"][processes.index()]
-            if earlier.step % math.ceil(len(trainer.train_dataset) / trainer.order.batch_size):  # within an epoch
-                trainer.order.go_on(known["order"])
-
-        def _progress(self, peak: memory.Peak) -> dict[str, Any]:
-            """What a training that goes on must know besides what the Trainer keeps."""
-            return {
-                "log": self.rows,
-                "seconds": self.training_seconds,
-                "peak_memory_gb": max(peak.gb, self.peak_before),
-                "continued_from": self.continued_from,
-                "seen": processes.gather((self.trainer.tokens_seen, self.trainer.rows_seen)),
-                "order": self.trainer.order.state,
-            }
-
-        @property
-        def training_seconds(self) -> float:
-            writing = self.trainer.keeper.seconds if self.trainer.keeper else 0.0
-            return self.seconds_before + (self.stopped_at or time.perf_counter()) - self.started - self.not_training - writing
-
-        def on_train_begin(self, args, state, control, model=None, **kwargs):
-            together = f" in {args.world_size} processes" if args.world_size > 1 else ""
-            rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            say(f"Training{together}: {state.max_steps} steps of {rows} examples, {base.precision.name} products, seed {args.seed}.")
-            if state.global_step:
-                done = state.global_step == state.max_steps
-                say(f"An earlier start came to step {state.global_step}: {'nothing is left to train' if done else 'going on from there'}.")
-            self.started = time.perf_counter()
-            self._write_log()
-            if not state.global_step:
-                self._validate(model, step=0, epoch=0.0)
-
-        def on_step_end(self, args, state, control, **kwargs):
-            keeper = self.trainer.keeper
-            if keeper is None:
-                return
-            args.save_only_model = state.global_step == state.max_steps  # nothing more will be asked of the optimizer
-            control.should_save = args.save_only_model or keeper.is_due(self._left(state))
-
-        def on_log(self, args, state, control, logs=None, model=None, **kwargs):
-            if "loss" not in logs:
-                return
-            if not math.isfinite(logs.get("grad_norm", 0.0)) and base.precision.name != "float16":  # float16 skips such steps by design
-                raise self.trainer.diverged("gradient", logs["grad_norm"])
-            self._add(
-                step=state.global_step,
-                epoch=round(state.epoch, 4),
-                loss=logs["loss"],
-                grad_norm=logs.get("grad_norm"),
-                learning_rate=logs["learning_rate"],
-            )
-            self._say_progress(state, logs["loss"])
-            every = max(1, round(state.max_steps / validations)) if validations else state.max_steps
-            if state.global_step % every == 0 or state.global_step == state.max_steps:
-                self._validate(model, state.global_step, state.epoch)
-
-        def on_train_end(self, args, state, control, **kwargs):
-            self.stopped_at = time.perf_counter()
-            self._write_log()
-
-        def _left(self, state) -> float:
-            """Seconds until all steps are done, by the pace since this process began."""
-            pace = (self.training_seconds - self.seconds_before) / max(1, state.global_step - self.steps_before)
-            return pace * (state.max_steps - state.global_step)
-
-        def _say_progress(self, state, loss):
-            now = time.perf_counter()
-            if now - self.last_said < 10 and state.global_step < state.max_steps:
-                return
-            self.last_said = now
-            rate = self.trainer.tokens_seen * processes.count() / self.training_seconds  # the others have read about as many
-            say(f"step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s  {duration(self._left(state))} left")
-
-        def _validate(self, model, step, epoch):
-            if not validation:
-                return
-            start = time.perf_counter()
-            value = validation_loss(model, base, validation, batch_size=min(8, base.settings.training.micro_batch))
-            self.not_training += time.perf_counter() - start
-            self._add(step=step, epoch=round(epoch, 4), validation_loss=value)
-            say(f"step {step}: validation loss {value:.3f} on {len(validation)} examples")
-
-        def _add(self, **values):
-            row = {**values, "seconds": round(self.training_seconds, 2)}
-            self.rows.append(row)
-            if log_file:
-                with suppress(OSError), log_file.open("a", newline="", encoding="utf-8") as file:  # it is written anew at the end
-                    csv.DictWriter(file, LOG_FIELDS).writerow(row)
-
-        def _write_log(self):
-            """The header, and all rows so far."""
-            if log_file:
-                text = io.StringIO(newline="")
-                writer = csv.DictWriter(text, LOG_FIELDS)
-                writer.writeheader()
-                writer.writerows(self.rows)
-                write_text(log_file, text.getvalue())
-
-    return Watch()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `45 s`, `3 min 05 s`."""
-    seconds = round(seconds)
-    return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min {seconds % 60:02d} s"

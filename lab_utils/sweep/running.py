@@ -17,6 +17,7 @@ from lab_utils.errors import LabError, TrainingDiverged
 from lab_utils.sweep.grid import Point, merging
 from lab_utils.sweep.records import keep_plan, record_of
 from lab_utils.sweep.table import report
+from lab_utils.watching import duration
 
 CLAIMS = ".claims"
 
@@ -60,8 +61,8 @@ def run(points: Sequence[Point], out: str | Path, only: Collection[int] | None =
             continue
         took.append(time.perf_counter() - started)
         later = len(ahead) - place
-        left = f"; {training.duration(later * median(took))} left for {later} more" if later else ""
-        say(f"{point.name}: done in {training.duration(took[-1])}{left}")
+        left = f"; {duration(later * median(took))} left for {later} more" if later else ""
+        say(f"{point.name}: done in {duration(took[-1])}{left}")
     if only is None:
         say(f"table: {report(out)}")
     if failed:
