@@ -52,7 +52,7 @@ if root is None:
         ) from None
 os.chdir(root)
 sys.path.insert(0, str(root))
-from lab_utils import adapters, bootstrap
+from lab_utils import bootstrap
 
 bootstrap.ensure(notebook="source")
 
@@ -95,7 +95,7 @@ import warnings
 import pandas as pd
 import torch
 
-from lab_utils import check, comparison, config, generation, layers, memory
+from lab_utils import adapters, check, comparison, config, generation, layers, memory
 from lab_utils import methods, metrics, models, plots, report, runs, training
 from lab_utils import data as corpora  # `data` is a parameter
 from lab_utils.errors import LabError

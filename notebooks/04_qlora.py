@@ -63,7 +63,7 @@ if root is None:
         ) from None
 os.chdir(root)
 sys.path.insert(0, str(root))
-from lab_utils import adapters, bootstrap
+from lab_utils import bootstrap
 
 bootstrap.ensure(notebook="source")
 
@@ -102,8 +102,8 @@ from dataclasses import asdict
 import pandas as pd
 import torch
 
-from lab_utils import check, comparison, config, generation, layers, memory, methods
-from lab_utils import metrics, models, plots, report, runs, significance, training
+from lab_utils import adapters, check, comparison, config, generation, layers, memory
+from lab_utils import methods, metrics, models, plots, report, runs, significance, training
 from lab_utils import data as corpora  # `data` is a parameter
 
 check.note_in(run_dir)  # what the exercises say is kept beside the records

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import ModelCard, constants
 from test_card import NAME, code_of, with_changes
 
-from lab_utils import adapters, config, data, methods, models, pretrained, prompts, publish, runs
+from lab_utils import adapters, cache, config, data, methods, models, pretrained, prompts, publish, runs
 from lab_utils.errors import LabError
 
 SECRET = "hf_NobodyMayReadThis"
@@ -156,7 +156,7 @@ def test_nothing_published_holds_a_reference_or_a_trace_of_this_machine(finished
     run = with_changes(finished(), config__recipe__notes=["Made in /home/somebody/course/data."])
     folder = publish.prepare(run, merged)
     text = "".join(path.read_text(encoding="utf-8") for path in folder.iterdir() if path.suffix != ".safetensors")
-    assert not [trace for trace in ("somebody", str(tmp_path), str(models.cache.folder()), "local_files_only") if trace in text]
+    assert not [trace for trace in ("somebody", str(tmp_path), str(cache.folder()), "local_files_only") if trace in text]
     assert not [r for p in run.predictions for r in p.references if r in text]
     assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["metrics"] == run.record["metrics"]
 
