@@ -14,7 +14,7 @@ from lab_utils.batching import pad_left, pad_right
 from lab_utils.data import Example
 from lab_utils.models import Base, weights_hash
 from lab_utils.predictions import Kept, Prediction
-from lab_utils.watching import duration
+from lab_utils.progress import Progress, duration
 
 CACHE_SHARE = 0.25  # of the free memory: how much keys and values of a batch may take; reading its prompts takes about as much
 
@@ -95,10 +95,10 @@ def summarize(
     if found:
         say(f"An earlier start wrote {len(found)} of {len(examples)} summaries: going on from there.")
     before = kept.seconds if kept else 0.0
-    started = said = time.perf_counter()
+    started = time.perf_counter()
     with evaluation_mode(model), memory.Peak() as peak, layers.merged(model, base.precision):
         mine = processes.share(_batches([len(prompt) for prompt in prompts], model, base))
-        count, had = sum(map(len, mine)), len(found)
+        progress = Progress(sum(map(len, mine)), "summaries", say, done=len(found))
         smaller = memory.Smaller("documents", say)
         for chosen in mine:
             if all(i in found for i in chosen):
@@ -106,14 +106,10 @@ def summarize(
             answers = smaller.each(lambda part: _generate(model, base, [prompts[i] for i in part]), chosen)
             made = {i: _prediction(base, examples[i], ids) for i, ids in zip(chosen, answers, strict=True)}
             found |= made
-            now = time.perf_counter()
             if kept:
-                kept.add(list(made), list(made.values()), before + now - started)
+                kept.add(list(made), list(made.values()), before + time.perf_counter() - started)
                 mirror.on_the_way(kept.path.parent, kept.path.name, say)
-            if now - said > 10 and len(found) < count:
-                said = now
-                left = (said - started) / (len(found) - had) * (count - len(found))
-                say(f"{len(found)}/{count} summaries, {duration(left)} left")
+            progress.at(len(found))
     environment.return_memory()
     shares = processes.gather((found, peak.gb))
     found = {i: prediction for share, _ in shares for i, prediction in share.items()}

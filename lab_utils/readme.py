@@ -12,7 +12,7 @@ from lab_utils import cli, comparison, config, devices, files, metrics, plan, re
 from lab_utils.bench import cases as bench_cases
 from lab_utils.bench import report as bench_report
 from lab_utils.bench import results as bench_results
-from lab_utils.watching import duration
+from lab_utils.progress import duration
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = Path(__file__).parent / "recorded"

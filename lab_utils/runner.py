@@ -12,7 +12,7 @@ from typing import Any
 from lab_utils import assignments, budget, config, course, editions, files, kernel, runs, yamls
 from lab_utils.course import Notebook
 from lab_utils.errors import LabError
-from lab_utils.watching import duration
+from lab_utils.progress import duration
 
 # A kernel logs that it uses TCP, and that it was interrupted when it is shut down: neither is news to a reader.
 QUIET_KERNEL = ["--log-level=CRITICAL"]

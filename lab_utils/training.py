@@ -25,6 +25,7 @@ from lab_utils.errors import LabError
 from lab_utils.models import Base
 from lab_utils.needs import LOGITS_AT_ONCE
 from lab_utils.plan import fitting_micro_batch
+from lab_utils.progress import through
 from lab_utils.trainer import trainer_class
 from lab_utils.watching import watch
 
@@ -97,7 +98,7 @@ def _cross_entropy(logits, targets):
     return torch.stack([checkpoint(one, *part, use_reentrant=False) for part in parts]).sum()
 
 
-def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: int = 4) -> float:
+def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: int = 4, say=None) -> float:
     """Mean cross-entropy per answer token, in nats, over all examples. Dropout is off; the model's mode is restored.
 
     Several processes deal out the batches and all get the mean.
@@ -111,7 +112,7 @@ def validation_loss(model, base: Base, examples: Sequence[Example], batch_size: 
     total = count = 0.0
     try:
         with torch.no_grad(), base.precision.autocast(device.type):
-            for chosen in batches:
+            for chosen in through(batches, "batches of validation documents", say):
                 batch = base.collator(chosen)
                 loss, tokens = token_losses(model, {key: value.to(device) for key, value in batch.items()})
                 total, count = total + loss.item(), count + tokens.item()
@@ -173,7 +174,7 @@ def train(
     # Micro-batch losses are already sums over the tokens of the whole batch: see AnswerTrainer.compute_loss.
     with keeper.room() if keeper else tempfile.TemporaryDirectory() as scratch, memory.Peak() as peak:
         arguments = training_arguments(plan, scratch, base.settings.seed, precision, device, max_steps)
-        validate = partial(validation_loss, base=base, examples=validation, batch_size=min(8, base.settings.training.micro_batch))
+        validate = partial(validation_loss, base=base, examples=validation, batch_size=min(8, base.settings.training.micro_batch), say=say)
         log_file = log_file if processes.is_main() else None
         watcher = watch(precision.name, validate if validation else None, len(validation), validations, log_file, say)
         trainer = trainer_class(token_losses)(

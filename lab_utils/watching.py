@@ -14,6 +14,7 @@ from typing import Any
 from lab_utils import memory, processes
 from lab_utils.checkpoints import Checkpoint
 from lab_utils.files import write_text
+from lab_utils.progress import Lines, duration
 
 LOG_FIELDS = ("step", "epoch", "loss", "grad_norm", "learning_rate", "seconds", "validation_loss")
 
@@ -43,7 +44,8 @@ def watch(
             self.seconds_before = self.peak_before = 0.0  # of the interrupted training that goes on
             self.steps_before = 0
             self.continued_from: list[int] = []
-            self.last_said = self.started = time.perf_counter()
+            self.started = time.perf_counter()
+            self.lines = Lines()
             self.stopped_at = None
 
         def follow(self, trainer, peak: memory.Peak, earlier: Checkpoint | None):
@@ -120,10 +122,8 @@ def watch(
             return pace * (state.max_steps - state.global_step)
 
         def _say_progress(self, state, loss):
-            now = time.perf_counter()
-            if now - self.last_said < 10 and state.global_step < state.max_steps:
+            if not self.lines.due() and state.global_step < state.max_steps:
                 return
-            self.last_said = now
             rate = self.trainer.tokens_seen * processes.count() / self.training_seconds  # the others have read about as many
             say(f"step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s  {duration(self._left(state))} left")
 
@@ -153,9 +153,3 @@ def watch(
                 write_text(log_file, text.getvalue())
 
     return Watch()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `45 s`, `3 min 05 s`."""
-    seconds = round(seconds)
-    return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min {seconds % 60:02d} s"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lab_utils import adapters, config, environment, models, report, training, watching
+from lab_utils import adapters, config, environment, models, report, training
 from lab_utils.batching import IGNORED, Collator
 from lab_utils.data import Example
 from lab_utils.environment import Precision
@@ -534,11 +534,6 @@ def test_a_step_sees_batch_size_examples_in_micro_batches(tmp_path):
     plan = config.resolve("tiny-causal", "full", batch_size=12, micro_batch=3).training
     arguments = training.training_arguments(plan, str(tmp_path), 0, Precision("float32", ""), "cpu")
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (3, 4)
-
-
-@pytest.mark.parametrize("seconds, words", [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s")])
-def test_a_duration_reads_as_a_person_says_it(seconds, words):
-    assert watching.duration(seconds) == words
 
 
 def test_a_micro_batch_that_memory_has_no_room_for_is_lowered_aloud_and_the_steps_stay(monkeypatch):

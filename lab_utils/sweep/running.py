@@ -14,10 +14,10 @@ from statistics import median
 from lab_utils import adapters, config, data, environment, locks, methods, models, runs, scrubbing, training
 from lab_utils.environment import say
 from lab_utils.errors import LabError, TrainingDiverged
+from lab_utils.progress import duration
 from lab_utils.sweep.grid import Point, merging
 from lab_utils.sweep.records import keep_plan, record_of
 from lab_utils.sweep.table import report
-from lab_utils.watching import duration
 
 CLAIMS = ".claims"
 

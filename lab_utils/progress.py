@@ -1,0 +1,60 @@
+"""How far something is, and how long the rest will take: a line now and then, as readable in a log as in a notebook."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from lab_utils import environment
+
+FIRST, EVERY = 5.0, 10.0  # seconds until the first line, and from each line to the next
+Item = TypeVar("Item")
+
+
+class Lines:
+    """When a line is due: some seconds after the beginning, and then now and again."""
+
+    def __init__(self):
+        self._next = time.perf_counter() + FIRST
+
+    def due(self) -> bool:
+        """Whether one is due, which is then said to be written."""
+        now = time.perf_counter()
+        due = now >= self._next
+        if due:
+            self._next = now + EVERY
+        return due
+
+
+class Progress:
+    """Counts what is done of `total`, and says it when a line is due.
+
+    Args:
+        what: is counted, in the plural.
+        say: takes a line; by default it is printed.
+        done: how many an earlier start had done.
+    """
+
+    def __init__(self, total: int, what: str, say: Callable[[str], None] | None = None, done: int = 0):
+        self._total, self._what, self._say, self._before = total, what, say or environment.say, done
+        self._started, self._lines = time.perf_counter(), Lines()
+
+    def at(self, done: int) -> None:
+        if self._before < done < self._total and self._lines.due():
+            pace = (time.perf_counter() - self._started) / (done - self._before)
+            self._say(f"{done}/{self._total} {self._what}, {duration(pace * (self._total - done))} left")
+
+
+def through(items: Sequence[Item], what: str, say: Callable[[str], None] | None = None) -> Iterator[Item]:
+    """The items, one by one, with a line of progress where they take long."""
+    progress = Progress(len(items), what, say)
+    for number, item in enumerate(items, 1):
+        yield item
+        progress.at(number)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `3 min 05 s`."""
+    seconds = round(seconds)
+    return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min {seconds % 60:02d} s"
