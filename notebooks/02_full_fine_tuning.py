@@ -84,7 +84,7 @@ student = None  # your id, if you hand this in: kept in the record
 
 # %%
 from lab_utils import check, comparison, config, generation, memory, methods
-from lab_utils import metrics, models, plots, runs, significance, training
+from lab_utils import metrics, models, plots, progress, runs, significance, training
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -399,7 +399,7 @@ for step in range(1, hand_steps + 1):
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-    print(f"step {step}: loss {loss.item():.3f}")
+    print(f"step {step} of {hand_steps}: loss {loss.item():.3f}")
 del optimizer, loss, total  # frees the moments
 
 # %% [markdown]
@@ -453,7 +453,7 @@ def trained_copy(batch, rate, steps=40, dtype=torch.float32):
     network = copy.deepcopy(tiny.model).to(dtype).train()
     adam = torch.optim.AdamW(network.parameters(), rate)
     reported = []
-    for _ in range(steps):
+    for _ in progress.through(range(steps), "steps"):
         loss = loss_of(network, batch)
         loss.backward()
         adam.step()
@@ -623,9 +623,8 @@ def gradient_of_sum(examples):
 
 checked = short[:check_examples]
 half = len(checked) // 2
-whole, n = gradient_of_sum(checked)
-first, n1 = gradient_of_sum(checked[:half])
-second, n2 = gradient_of_sum(checked[half:])
+wanted = progress.through([checked, checked[:half], checked[half:]], "gradients")
+(whole, n), (first, n1), (second, n2) = map(gradient_of_sum, wanted)
 at_once = whole / n
 of_sum = ((first + second) / n - at_once).norm() / at_once.norm()
 of_means = ((first / n1 + second / n2) / 2 - at_once).norm() / at_once.norm()

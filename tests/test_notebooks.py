@@ -9,7 +9,7 @@ import pytest
 import yaml
 from exercises import exercises_of, verdicts
 
-from lab_utils import assignments, bootstrap, config, notebooks, runner, runs
+from lab_utils import assignments, config, notebooks, runner, runs
 from lab_utils.check.exercise import NOT_ATTEMPTED, PASSED
 from lab_utils.course import NOTEBOOKS, parameters_of, root
 from lab_utils.course import source as source_of
@@ -42,10 +42,6 @@ def test_all_headers_and_first_code_cells_are_the_same():
     headers = {source.read_text(encoding="utf-8").split("# %% [markdown]")[0] for source in SOURCES}
     assert len(headers) == 1
     assert len({cells(source)[0].source for source in SOURCES}) == 1
-
-
-def test_the_first_cell_fetches_the_repository_that_pyproject_names():
-    assert bootstrap.project()["project"]["urls"]["Repository"] in cells(SOURCES[0])[0].source
 
 
 @EACH

@@ -4,10 +4,9 @@ import re
 import subprocess
 import sys
 
-import pytest
 import yaml
 
-from lab_utils import bootstrap, course, readme
+from lab_utils import bootstrap, readme
 
 ROOT = bootstrap.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,13 +44,6 @@ def test_links_to_files_in_the_documents_lead_somewhere():
     for document in ("README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / document).read_text(encoding="utf-8")):
             assert (ROOT / target).exists(), f"{document}: {target}"
-
-
-@pytest.mark.parametrize("notebook", course.NOTEBOOKS, ids=lambda n: n.name)
-def test_badges_open_each_notebook_of_this_repository(notebook):
-    owner_and_name = bootstrap.project()["project"]["urls"]["Repository"].removeprefix("https://github.com/")
-    assert f"https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{notebook.name}.ipynb" in README
-    assert f"https://kaggle.com/kernels/welcome?src=https://github.com/{owner_and_name}/blob/main/notebooks/{notebook.name}.ipynb" in README
 
 
 def test_ruff_finds_nothing():
