@@ -122,10 +122,12 @@ def watch(
             return pace * (state.max_steps - state.global_step)
 
         def _say_progress(self, state, loss):
-            if not self.lines.due() and state.global_step < state.max_steps:
+            last = state.global_step == state.max_steps
+            if not self.lines.due() and not last:
                 return
             rate = self.trainer.tokens_seen * processes.count() / self.training_seconds  # the others have read about as many
-            say(f"step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s  {duration(self._left(state))} left")
+            left = "" if last else f"  {duration(self._left(state))} left"
+            say(f"step {state.global_step}/{state.max_steps}  loss {loss:.3f}  {rate:.0f} tokens/s{left}")
 
         def _validate(self, model, step, epoch):
             if validate is None:

@@ -12,6 +12,7 @@ from lab_utils.metrics import score
 from lab_utils.significance import paired_difference
 
 pytestmark = pytest.mark.course
+LONG = 10.0  # seconds in which a cell must say something; the issue is a reader who waits, not a slow processor
 MEMORY_GB = 6  # a laptop of 8 GB has about as much to give
 
 
@@ -40,6 +41,16 @@ def cells_of(folder):
 def test_no_cell_of_the_course_warns(course):
     warned = [(name, output.text) for name, cell in cells_of(course[0]) for output in cell.outputs if output.get("name") == "stderr"]
     assert warned == []
+
+
+def test_a_cell_that_takes_long_says_how_far_it_is(course):
+    silent = []
+    for name, cell in cells_of(course[0]):
+        seconds = cell.metadata.papermill.duration or 0
+        said = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+        if seconds > LONG and "· " not in said and said.count("\n") < seconds / LONG:
+            silent.append((name, seconds, cell.source[:60]))
+    assert silent == []
 
 
 @pytest.mark.parametrize(("method", "points"), [("full", 5), ("lora", 5), ("qlora", 3)])
