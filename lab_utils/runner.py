@@ -149,10 +149,11 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
     os.environ.setdefault("MPLBACKEND", "Agg")
     made, progress, kept, codes = editions.make(course.source(notebook), edition), Progress(), kernel.Kept(output), []
     papermill.iorw.papermill_io.register(str(output), kept)
+    papermill.engines.papermill_engines.register("lab", kernel.engine())
     started, trouble, cause = time.perf_counter(), "not ended", None
     try:
         papermill.execute_notebook(
-            made, str(output).replace("{", "{{").replace("}", "}}"), values, kernel_name="python3", language="python",
+            made, str(output).replace("{", "{{").replace("}", "}}"), values, engine_name="lab", kernel_name="python3", language="python",
             cwd=str(course.root()), progress_bar=False, stdout_file=progress, extra_arguments=QUIET_KERNEL,
             start_timeout=kernel.START_SECONDS, **kernel.options(codes),
         )  # fmt: skip
