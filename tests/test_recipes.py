@@ -19,6 +19,8 @@ KINDS = {
     "smollm2-dialogsum": "smollm2",
     "tinyllama-cnn-dailymail": "tinyllama",
 }
+AS_ANOTHER = ("flan-t5-base-dialogsum-r8", "flan-t5-large-samsum")  # shrunken they differ from a neighbour in a setting or two
+EACH = pytest.mark.parametrize("recipe", [pytest.param(name, marks=pytest.mark.course if name in AS_ANOTHER else ()) for name in KINDS])
 OTHER_MODELS = {"google/gemma-2b-it": "gemma", "microsoft/phi-2": "phi", "mistralai/Mistral-7B-Instruct-v0.2": "mistral"}
 OFFLINE = ["smollm2-everyday", "tiny-causal", "tiny-seq2seq"]  # run as they are in other tests
 SMALL = {"train_examples": 8, "validation_examples": 2, "test_examples": 3, "epochs": 1.0}
@@ -63,7 +65,7 @@ def test_no_recipe_is_left_out():
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("recipe", KINDS)
+@EACH
 def test_every_notebook_runs_and_every_method_finishes(executed, recipe):
     done, out = executed(recipe)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -75,7 +77,7 @@ def test_every_notebook_runs_and_every_method_finishes(executed, recipe):
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("recipe", KINDS)
+@EACH
 def test_a_notebook_whose_method_is_not_offered_is_left_out_with_the_reason(executed, recipe):
     done, _ = executed(recipe)
     for notebook in course.NOTEBOOKS:
