@@ -10,6 +10,7 @@ from lab_utils import environment, scrubbing
 from lab_utils.batching import pad_right
 from lab_utils.companions import Scored
 from lab_utils.errors import LabError
+from lab_utils.progress import through
 
 MOST_TOKENS = 512
 
@@ -34,7 +35,7 @@ def score(predictions: Sequence[Scored], encoder: str, layer: int | None = None,
     if layer is not None and not 0 <= layer <= layers:
         raise LabError(f"The encoder '{encoder}' has no layer {layer}: give 0 to {layers}, or none for the last.")
     found = []
-    for start in range(0, len(predictions), batch_size):
+    for start in through(range(0, len(predictions), batch_size), "batches of summaries compared"):
         chosen = predictions[start : start + batch_size]
         texts = list(dict.fromkeys(text for item in chosen for text in (item.prediction, *item.references)))
         vectors = dict(zip(texts, _vectors(tokenizer, model, texts, layer, batch_size), strict=True))

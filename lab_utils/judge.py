@@ -13,6 +13,7 @@ from lab_utils import blind, config, environment, models, runs
 from lab_utils.blind import Task
 from lab_utils.generation import evaluation_mode
 from lab_utils.models import Base
+from lab_utils.progress import through
 from lab_utils.prompts import answer_ids, cut_document, prompt_ids
 from lab_utils.sheets import TIE, printable
 
@@ -43,8 +44,8 @@ def run(run_dir: str | Path, documents: Mapping[str, str] | None, recipe: str, c
     if any(run.record["model"]["fingerprint"] == base.checkpoint for run in finished):
         environment.say("This judge is the base of the models it judges: expect it to like what sounds like itself.")
     lean = leaning(base.model, base)
-    while (task := session.task) is not None:
-        session.save(preferred=choose(task, lean))
+    for _ in through(todo, "pairs"):
+        session.save(preferred=choose(session.task, lean))
     environment.say(f"{session.rater}: {len(todo)} pairs judged in both orders, in ratings/{session.path.name}.")
 
 

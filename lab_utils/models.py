@@ -13,6 +13,7 @@ from lab_utils.batching import Collator, Encoder
 from lab_utils.config import Settings
 from lab_utils.errors import LabError
 from lab_utils.integrity import checkpoint_fingerprint
+from lab_utils.progress import waiting
 
 
 @dataclass
@@ -79,7 +80,8 @@ def load(settings: Settings, quantization: str | None = None) -> Base:
         folder = pretrained.checkpoint_folder(spec)
     try:
         checkpoint = checkpoint_fingerprint(Path(folder))
-        model, loaded = auto.from_pretrained(folder, output_loading_info=True, **options)
+        with waiting(f"Loading {spec.label}"):
+            model, loaded = auto.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except MemoryError:
         raise

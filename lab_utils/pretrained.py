@@ -13,6 +13,7 @@ from lab_utils import cache, environment, integrity, scrubbing
 from lab_utils.config import HUB_ID, Model
 from lab_utils.errors import LabError
 from lab_utils.integrity import file_hash
+from lab_utils.progress import downloads
 
 WANTED_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # of a hub model; pickled weights are never loaded
 
@@ -75,10 +76,11 @@ def _from_hub(source: str, file: str | None, revision: str | None) -> Path:
     environment.say(f"Looking up the model {source} on the hub ...")
     try:
         if file:
-            found = Path(hf_hub_download(source, file, revision=revision))
+            found = Path(hf_hub_download(source, file, revision=revision, tqdm_class=downloads()))
         else:
             unwanted = ["*/*", "consolidated*"]
-            found = Path(snapshot_download(source, revision=revision, allow_patterns=WANTED_FILES, ignore_patterns=unwanted))
+            wanted = {"allow_patterns": WANTED_FILES, "ignore_patterns": unwanted}
+            found = Path(snapshot_download(source, revision=revision, tqdm_class=downloads(), **wanted))
     except GatedRepoError as error:
         cure = f"accept its terms on https://huggingface.co/{source}, then set HF_TOKEN to a token of yours"
         raise LabError(f"The model '{source}' is gated: {cure} and run again.") from error
@@ -104,7 +106,7 @@ def _from_hub(source: str, file: str | None, revision: str | None) -> Path:
     for damaged in _changed_since_download(weights):
         environment.say(f"'{damaged.name}' of {source} is damaged on this disk: it is downloaded again ...")
         try:
-            hf_hub_download(source, file or damaged.name, revision=revision, force_download=True)
+            hf_hub_download(source, file or damaged.name, revision=revision, force_download=True, tqdm_class=downloads())
             damage = "it came damaged again" if _changed_since_download([damaged]) else None
         except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
             damage = scrubbing.reason(error)

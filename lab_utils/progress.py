@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from lab_utils import environment
@@ -52,6 +54,48 @@ def through(items: Sequence[Item], what: str, say: Callable[[str], None] | None 
     for number, item in enumerate(items, 1):
         yield item
         progress.at(number)
+
+
+@contextmanager
+def waiting(what: str, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Around something that cannot tell how far it is: says now and then that it goes on, and for how long."""
+    ended, started = threading.Event(), time.perf_counter()
+
+    def tell():
+        pause = FIRST
+        while not ended.wait(pause):
+            (say or environment.say)(f"{what}: {duration(time.perf_counter() - started)} so far")
+            pause = EVERY
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def downloads(say: Callable[[str], None] | None = None) -> type:
+    """A `tqdm_class` for huggingface_hub that draws no bar: a line now and then says how many megabytes are there, and the time left."""
+    from tqdm import tqdm
+
+    lines = Lines()  # of all files together
+
+    class Downloads(tqdm):
+        def __init__(self, *args, **given):
+            super().__init__(*args, **(given | {"disable": True}))
+            # The hub's client also counts files, and bytes on their way to be put together: neither is what a reader waits for.
+            self._counts = given.get("unit") == "B" and "ownloading bytes" not in (given.get("desc") or "")
+            self._started, self._had = time.perf_counter(), self.n
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self._counts and self._had < self.n < (self.total or 0) and lines.due():
+                left = (time.perf_counter() - self._started) / (self.n - self._had) * (self.total - self.n)
+                (say or environment.say)(f"{self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB, {duration(left)} left")
+
+    return Downloads
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from lab_utils import adapters, environment, files, generation, integrity, models, pretrained, scrubbing
 from lab_utils.card import card
 from lab_utils.errors import LabError
+from lab_utils.progress import waiting
 from lab_utils.runs import Finished
 
 BESIDE_WEIGHTS = ("model.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json", adapters.BASE_FILE)
@@ -174,7 +175,8 @@ def publish(finished: Finished, to: str, merged: bool = False, model_dir: str | 
     try:
         api.create_repo(to, exist_ok=True)
         message = f"Publish {finished.method} of {finished.record['recipe']}"
-        api.upload_folder(repo_id=to, folder_path=folder, commit_message=message, delete_patterns=REPLACED)
+        with waiting(f"Uploading to {to}"):
+            api.upload_folder(repo_id=to, folder_path=folder, commit_message=message, delete_patterns=REPLACED)
     except HfHubHTTPError as error:  # its cause holds the request, and that the token
         raise LabError(f"The upload was refused: {_refusal(error, to, where)}; {ready}.") from None
     except Exception as error:  # a network that fails has errors of several libraries

@@ -15,6 +15,7 @@ from pathlib import Path
 from lab_utils import environment, scrubbing
 from lab_utils.config import HUB_ID
 from lab_utils.errors import LabError
+from lab_utils.progress import waiting
 from lab_utils.yamls import shown
 
 SPLITS = ("train", "validation", "test")
@@ -205,7 +206,8 @@ def _from_hub(source: str, configuration: str | None, revision: str | None) -> d
     if revision is not None and not _has_revision(source, revision):
         raise no_revision
     try:
-        found = datasets.load_dataset(source, configuration, revision=revision)
+        with waiting(f"Downloading and preparing {source}"):
+            found = datasets.load_dataset(source, configuration, revision=revision)
     except DatasetNotFoundError as error:
         if "is a gated dataset" in str(error):
             raise LabError(

@@ -1,5 +1,7 @@
 """Progress that a reader sees, and how long the rest takes."""
 
+import queue
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +43,36 @@ def test_the_pace_is_that_of_this_start(clock):
     clock.now += 8
     counted.at(92)
     assert said == ["92/100 summaries, 32 s left"]
+
+
+def test_what_cannot_tell_how_far_it_is_says_that_it_goes_on_until_it_ends(monkeypatch):
+    monkeypatch.setattr(progress, "FIRST", 0.01)
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    said = queue.Queue()
+    with progress.waiting("Loading a model", said.put):
+        assert [said.get(timeout=60) for _ in range(3)] == 3 * ["Loading a model: 0 s so far"]
+    assert not [thread for thread in threading.enumerate() if "tell" in thread.name]
+
+
+def test_a_download_says_its_megabytes_and_the_time_left(clock):
+    said = []
+    bar = progress.downloads(said.append)
+    files, bytes_there = bar(total=4, unit="it", desc="Fetching 4 files"), bar(total=0, unit="B", desc="Reconstructing")
+    on_their_way = bar(total=0, unit="B", desc="Downloading bytes")
+    bytes_there.total = on_their_way.total = 100_000_000
+    for _ in range(10):
+        clock.now += 2
+        for one in (files, on_their_way, bytes_there):
+            one.update(1 if one is files else 10_000_000)
+    assert said == ["30 of 100 MB, 14 s left", "80 of 100 MB, 4 s left"]
+
+
+def test_a_download_that_goes_on_counts_the_pace_of_this_time_only(clock):
+    said = []
+    with progress.downloads(said.append)(total=100_000_000, initial=90_000_000, unit="B", desc="model.safetensors") as bar:
+        clock.now += 8
+        bar.update(2_000_000)
+    assert said == ["92 of 100 MB, 32 s left"]
 
 
 @pytest.mark.parametrize("seconds, words", [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s")])
