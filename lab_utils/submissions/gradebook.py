@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lab_utils import files, scrubbing
 from lab_utils.assignments import id_key
 from lab_utils.plots import METHOD_NAMES
+from lab_utils.progress import through
 from lab_utils.sheets import printable
 from lab_utils.submissions import figures
 from lab_utils.submissions.expectations import Expectations, expect
@@ -100,7 +101,7 @@ def mark(submissions: Sequence[Submission], assignment: Assignment, out: str | P
     chosen = _last_of_each(submissions)
     counted = [own[-1] for own in chosen.values()]
     expectations = expect(counted, assignment)
-    marked = [_mark(own[-1], own[:-1], expectations) for own in chosen.values()]
+    marked = [_mark(own[-1], own[:-1], expectations) for own in through(list(chosen.values()), "students' submissions checked")]
     missing = [student for student in roster or () if id_key(student) not in chosen]
     pairs = alike(counted)
     rows = [one.row for one in marked]

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from lab_utils.config import METHODS
 from lab_utils.errors import LabError
+from lab_utils.progress import through
 from lab_utils.sheets import shown
 from lab_utils.submissions import answers, structure
 from lab_utils.submissions.layout import ABOUT, ANSWERS, decoded, in_words, kept_as, one_line
@@ -69,7 +70,7 @@ def read_all(paths: Sequence[str | Path]) -> list[Submission]:
             raise LabError(f"There is no submission in '{path}': give zips that students handed in, or a folder of them.")
         for each, name in inside:
             found.setdefault(each.resolve(), name)
-    return [_read(path, name) for path, name in found.items()]
+    return [_read(path, name) for path, name in through(list(found.items()), "submissions read")]
 
 
 def read(path: str | Path) -> Submission:
