@@ -216,7 +216,7 @@ def version(tmp_path):
     [
         ("# # 3. LoRA", "# # 3. LoRa", True),
         ("seed = 0", "seed = 1", True),
-        ("from lab_utils import check", "from lab_utils import  check", True),
+        ("from lab_utils import adapters", "from lab_utils import  adapters", True),
         ('REVISION = "main"', 'REVISION = "next"', True),
         ("**Instructor, 3", "**Instructor,  3", False),
         ("    # BEGIN SOLUTION\n", "    # BEGIN SOLUTION\n    # in one line\n", False),

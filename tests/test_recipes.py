@@ -19,7 +19,8 @@ KINDS = {
     "smollm2-dialogsum": "smollm2",
     "tinyllama-cnn-dailymail": "tinyllama",
 }
-AS_ANOTHER = ("flan-t5-base-dialogsum-r8", "flan-t5-large-samsum")  # shrunken they differ from a neighbour in a setting or two
+# Shrunken they differ from a neighbour in a setting or two; the third is run whole, as smollm2-everyday.
+AS_ANOTHER = ("flan-t5-base-dialogsum-r8", "flan-t5-large-samsum", "smollm2-dialogsum")
 EACH = pytest.mark.parametrize("recipe", [pytest.param(name, marks=pytest.mark.course if name in AS_ANOTHER else ()) for name in KINDS])
 OTHER_MODELS = {"google/gemma-2b-it": "gemma", "microsoft/phi-2": "phi", "mistralai/Mistral-7B-Instruct-v0.2": "mistral"}
 OFFLINE = ["smollm2-everyday", "tiny-causal", "tiny-seq2seq"]  # run as they are in other tests
