@@ -56,7 +56,7 @@ def hub(snapshot, original, monkeypatch):
     class Hub:
         fetched, gone, damaged = [], False, False
 
-    def fetch(source, name, revision=None, force_download=False):
+    def fetch(source, name, revision, force_download, tqdm_class):
         assert force_download
         if Hub.gone:
             raise LocalEntryNotFoundError("Cannot find an appropriate cached snapshot folder.")
