@@ -78,7 +78,7 @@ def waiting(what: str, say: Callable[[str], None] | None = None) -> Iterator[Non
 
 def downloads(say: Callable[[str], None] | None = None) -> type:
     """A `tqdm_class` for huggingface_hub that draws no bar: a line now and then says how many megabytes are there, and the time left."""
-    from tqdm import tqdm
+    from huggingface_hub.utils import tqdm
 
     lines = Lines()  # of all files together
 
