@@ -96,7 +96,7 @@ assignment = None  # its name, if this is one: kept in the record
 student = None  # your id, if you hand this in: kept in the record
 
 # %%
-from lab_utils import baselines, check, config, metrics, models, plots, runs
+from lab_utils import baselines, check, config, metrics, models, plots, progress, runs
 from lab_utils import data as corpora  # `data` is a parameter
 
 settings = config.resolve(
@@ -516,7 +516,8 @@ def answers(prompts, pad, **changes):
     ids, mask = batch_of(prompts, pad)
     how = generation.decoding(base)
     how.update(max_new_tokens=min(24, how.max_new_tokens), **changes)
-    with torch.no_grad(), base.precision.autocast(base.model.device.type):
+    in_precision = base.precision.autocast(base.model.device.type)
+    with torch.no_grad(), in_precision, progress.waiting("Answering"):
         output = base.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
     first = ids.shape[1] if base.family == "causal" else 0
     rows = [base.tokenizer.decode(row[first:], skip_special_tokens=True) for row in output]
