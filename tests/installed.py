@@ -58,6 +58,8 @@ def find(name: str) -> Any:
             found = importlib.import_module(".".join(parts[:length]))
         except ModuleNotFoundError:
             continue
+        if length > 1 and (shadow := getattr(importlib.import_module(".".join(parts[: length - 1])), parts[length - 1], None)) is not None:
+            found = shadow  # a package may give a module's name to what is in it, and an import from the package takes that
         try:
             for part in parts[length:]:
                 found = getattr(found, part)
@@ -128,7 +130,8 @@ def is_documented(target: str, name: str) -> bool:
 def source(name: str) -> str:
     """The source of a function or module, or of a class and those of its bases that belong to these libraries; none of what is compiled."""
     found, texts = find(name), []
-    for part in [base for base in found.__mro__ if watched(base.__module__)] if inspect.isclass(found) else [found]:
+    ours = (*LIBRARIES, "tqdm")  # on which the hub client's own stands
+    for part in [base for base in found.__mro__ if base.__module__.split(".")[0] in ours] if inspect.isclass(found) else [found]:
         with contextlib.suppress(OSError, TypeError):
             texts.append(textwrap.dedent(inspect.getsource(part)))
     return "\n".join(texts)
