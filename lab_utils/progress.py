@@ -44,8 +44,8 @@ class Progress:
 
     def at(self, done: int) -> None:
         if self._before < done < self._total and self._lines.due():
-            pace = (time.perf_counter() - self._started) / (done - self._before)
-            self._say(f"{done}/{self._total} {self._what}, {duration(pace * (self._total - done))} left")
+            left = _left(self._started, done - self._before, self._total - done)
+            self._say(f"{done}/{self._total} {self._what}, {left} left")
 
 
 def through(items: Sequence[Item], what: str, say: Callable[[str], None] | None = None) -> Iterator[Item]:
@@ -92,10 +92,15 @@ def downloads(say: Callable[[str], None] | None = None) -> type:
         def update(self, n: float | None = 1) -> None:
             self.n += n or 0
             if self._counts and self._had < self.n < (self.total or 0) and lines.due():
-                left = (time.perf_counter() - self._started) / (self.n - self._had) * (self.total - self.n)
-                (say or environment.say)(f"{self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB, {duration(left)} left")
+                left = _left(self._started, self.n - self._had, self.total - self.n)
+                (say or environment.say)(f"{self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB, {left} left")
 
     return Downloads
+
+
+def _left(started: float, done: float, to_do: float) -> str:
+    """How long the rest takes, at the pace since the start."""
+    return duration((time.perf_counter() - started) / done * to_do)
 
 
 def duration(seconds: float) -> str:

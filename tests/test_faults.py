@@ -398,7 +398,7 @@ def test_a_run_on_a_disk_that_fills_up_ends_in_a_sentence_and_a_true_record(meth
 
     wrong = untrue_record(method, trained / method if again else None)
     command = Command(prepare, run, finished_run, wrong, whole=False, kinds=SLOW)
-    try_everywhere(command, tmp_path / "runs", beside=(tmp_path / "scratch",))
+    assert try_everywhere(command, tmp_path / "runs", beside=(tmp_path / "scratch",))
 
 
 # --- damaged data -------------------------------------------------------------------------------------------------------------------

@@ -447,4 +447,4 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(finished, hub, monkeypatch
 
 def test_publishing_needs_no_data_set(finished, hub, monkeypatch):
     monkeypatch.setattr(data, "load", lambda spec: pytest.fail("publishing read the data"))
-    publish.publish(finished(), NAME)
+    assert publish.publish(finished(), NAME).endswith(f"/{NAME}")

@@ -463,6 +463,7 @@ def test_a_report_shows_texts_and_obeys_none(hostile, tmp_path):
     test = [Example(row["id"], f"Ann: {ATTACK}", (ATTACK,)) for row in next(iter(work.predictions.values()))]
     text = report.write(work.write(tmp_path), test).read_text(encoding="utf-8")
     own = (ROOT / "lab_utils" / "report.html.jinja").read_text(encoding="utf-8").count("<script")
+    assert ATTACK not in text
     holds_it_as_text_only(text, own_scripts=own)
 
 
