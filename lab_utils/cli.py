@@ -9,22 +9,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_utils import __version__, config, course, processes, scrubbing, sheets
-from lab_utils.errors import DONE, FAILED, INTERRUPTED, STOPPED, WRONG_USE, LabError  # noqa: F401 - all exit codes
+from lab_utils import __version__, config, course, output, processes, scrubbing, sheets
+from lab_utils.errors import DONE, FAILED, INTERRUPTED, STOPPED, UNREAD, WRONG_USE, LabError  # noqa: F401 - all exit codes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C."""
-    arguments = parser().parse_args(argv)
+    """Runs one command; returns its exit code: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C, 141 nobody reads what it says."""
     try:
-        scrubbing.refuse(vars(arguments))
-        with processes.joined():
-            if processes.count() > 1 and arguments.run is not train:
-                raise LabError("Only `train` runs in more than one process: start this command without a launcher.")
-            arguments.run(arguments)
+        with output.watched():
+            _run(argv)
     except LabError as error:
         print(f"error: {_said(scrubbing.without_secrets(str(error)))}", file=sys.stderr)
         return FAILED
+    except output.Left:
+        return UNREAD
     except KeyboardInterrupt:
         if processes.is_main():
             print(f"\n{STOPPED}", file=sys.stderr)
@@ -36,6 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {what}: {error.strerror}; free some space or choose another folder.", file=sys.stderr)
         return FAILED
     return DONE
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    arguments = parser().parse_args(argv)
+    scrubbing.refuse(vars(arguments))
+    with processes.joined():
+        if processes.count() > 1 and arguments.run is not train:
+            raise LabError("Only `train` runs in more than one process: start this command without a launcher.")
+        arguments.run(arguments)
 
 
 def _said(message: str) -> str:

@@ -1,6 +1,6 @@
 """The one exception that a reader is meant to see, and how a command ends."""
 
-DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+DONE, FAILED, WRONG_USE, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141  # exit codes
 STOPPED = "Stopped. What was finished is kept; the same command goes on from there."
 
 

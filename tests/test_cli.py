@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import classroom
 import psutil
 import pytest
 
-from lab_utils import assignments, cli, runs
+from lab_utils import assignments, cli, output, runs
 
 LAB = [sys.executable, "-m", "lab_utils"]
 
@@ -137,6 +139,55 @@ def test_ctrl_c_in_training_leaves_a_record_that_says_stopped(command, tmp_path,
     assert "Traceback" not in error and "Stopped." in error
     assert runs.status_of(tmp_path / "run", "full") == "stopped"
     assert not [k for k in kernels if k.is_running() and k.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("command", [["train", "--method", "full"], ["run", "--only", "02"]])
+def test_a_training_whose_reader_leaves_stops_as_at_ctrl_c_and_says_nothing(command, tmp_path, training_forever):
+    process = training_forever(*command)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    process.stdout.close()
+    assert process.wait(timeout=120) == cli.UNREAD
+    assert process.stderr.read() == ""
+    assert runs.status_of(tmp_path / "run", "full") == "stopped"
+    assert not [k for k in kernels if k.is_running() and k.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["recipes"], ["--help"]])
+def test_a_reader_that_leaves_early_is_no_error(words, unbuffered):
+    process = subprocess.Popen(
+        [*LAB, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == cli.UNREAD
+
+
+def test_a_line_of_another_thread_that_nobody_reads_leaves_no_traceback(monkeypatch, capsys):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with output.watched():
+        thread = threading.Thread(target=print, args=["far"])
+        thread.start()
+        thread.join()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_written_is_named(unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*LAB, "recipes"], stdout=full, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        )
+    assert done.returncode == cli.FAILED
+    assert done.stderr == "error: the output: No space left on device; free some space or choose another folder.\n"
 
 
 def test_a_killed_kernel_is_named_and_its_notebook_kept(tmp_path, training_forever):
