@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
-from lab_utils import baselines, companions, contamination, metrics
+from lab_utils import baselines, companions, config, contamination, data, metrics
 from lab_utils.errors import LabError
 from lab_utils.plots import METHOD_NAMES
-from lab_utils.runs import Finished, unlike
+from lab_utils.runs import Finished, read_all, unlike
 from lab_utils.significance import Interval, bootstrap, holm, minimum_detectable_difference, paired_difference, permutation_test
 from lab_utils.texts import capitalized
 
@@ -71,6 +71,19 @@ HUMAN = "one reference against the others"
 def p_text(value: float) -> str:
     """A p-value as a table shows it."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def test_examples(run_dir, data_dir: str | None = None):
+    """The test set that the runs were scored on, where it can still be read and is the same."""
+    finished = read_all(run_dir)
+    if not finished:
+        return None
+    try:
+        recorded = config.recorded(finished[0].record["config"]).recipe.data
+        corpus = data.load(recorded if data_dir is None else config.changed(recorded, source=str(data_dir)))
+    except LabError:
+        return None
+    return corpus.test if corpus.fingerprint == finished[0].record["data"]["fingerprint"] else None
 
 
 def lines(finished: Sequence[Finished], documents: Mapping[str, str] | None = None) -> list[Line]:

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lab_utils import cli, comparison, config, devices, files, metrics, plan, report, runs
+from lab_utils import comparison, config, devices, files, metrics, plan, report, runs
 from lab_utils.bench import cases as bench_cases
 from lab_utils.bench import report as bench_report
 from lab_utils.bench import results as bench_results
@@ -31,7 +31,7 @@ def keep(run_dir: str | Path, recipe: str, data_dir: str | None = None) -> None:
         for name in ("run.json", "log.csv"):
             if (run.folder / name).is_file():
                 shutil.copy(run.folder / name, target / run.method / name)
-    lines = comparison.lines(finished, {e.id: e.document for e in cli.test_examples(run_dir, data_dir) or []} or None)
+    lines = comparison.lines(finished, {e.id: e.document for e in comparison.test_examples(run_dir, data_dir) or []} or None)
     scores = {
         line.name: [{"id": row["id"], **{key: round(row[key], 4) for key in metrics.MEASURES}} for row in line.rows] for line in lines
     }

@@ -202,7 +202,7 @@ def test_a_killed_kernel_is_named_and_its_notebook_kept(tmp_path, training_forev
 
 
 def test_every_command_has_help_and_stands_in_the_readme():
-    readme = (cli.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     commands = cli.parser()._subparsers._group_actions[0]
     assert all(action.help for action in commands._choices_actions)
     missing = [name for name in commands.choices if f"lab {name}" not in readme and f"lab_utils {name}" not in readme]

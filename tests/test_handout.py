@@ -3,6 +3,7 @@
 import csv
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -277,7 +278,7 @@ def test_the_command_names_every_file_that_it_writes(week, capsys):
     assert cli.main(["assignment", week(), "--out", "out"]) == cli.DONE
     written = capsys.readouterr().out.splitlines()
     assert {path for path in handout.Path("out").rglob("*") if path.is_file() and path.name != handout.WRITTEN} == set(
-        map(cli.Path, written)
+        map(Path, written)
     )
 
 

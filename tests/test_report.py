@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lab_utils import analysis, cli, files, rating, report, runs
+from lab_utils import analysis, cli, comparison, files, rating, report, runs
 from lab_utils.data import Example
 from lab_utils.errors import LabError
 from lab_utils.generation import Prediction
@@ -375,7 +375,7 @@ def test_records_with_infinite_numbers_and_half_characters_are_strict_json(tmp_p
 
 
 def test_a_record_of_another_version_is_reported_without_documents(plain, capsys):
-    assert cli.test_examples(plain[0]) is None  # the toy records name no model
+    assert comparison.test_examples(plain[0]) is None  # the toy records name no model
     assert cli.main(["report", str(plain[0]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["flags"] is None
 

@@ -14,6 +14,7 @@ from lab_utils import (
     assignments,
     bootstrap,
     cli,
+    comparison,
     config,
     course,
     environment,
@@ -235,7 +236,7 @@ def traces(tmp_path_factory):
         given = {"data_dir": str(place / "data"), "train_examples": None, "document_tokens": 600, "summary_tokens": 600}
         for method in ("zero_shot", "lora"):
             methods.run(config.resolve("tiny-causal", method, **given), place / "work" / "runs")
-        report.write(place / "work" / "runs", cli.test_examples(place / "work" / "runs", str(place / "data")))
+        report.write(place / "work" / "runs", comparison.test_examples(place / "work" / "runs", str(place / "data")))
         source = place / "data" / "03_lora.py"
         source.write_text(NOTEBOOK, encoding="utf-8")
         patch.setattr(course, "source", lambda notebook: source)

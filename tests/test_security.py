@@ -388,10 +388,10 @@ def test_what_a_student_is_called_makes_one_part_of_a_path_or_none(name):
 
 
 def test_a_method_is_one_of_the_labs_and_no_path(tmp_path):
-    from lab_utils import cli
+    from lab_utils import commands
 
     for given in ("runs/x/../lora2", "runs/x", "runs/lora/..", ".."):
-        assert "is not a method's folder" in refusal(cli.method_folder, given)
+        assert "is not a method's folder" in refusal(commands.method_folder, given)
 
 
 # --- texts that become pages ------------------------------------------------------------------------------------------------------
