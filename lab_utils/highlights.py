@@ -6,9 +6,9 @@ import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lab_utils.analysis import Pieces, traced
 from lab_utils.sheets import printable
 from lab_utils.texts import words
+from lab_utils.tracing import Pieces, traced
 
 _RESTS = '<mark style="background: #cfe3f3; color: #000; border-bottom: 2px solid #0072B2"><b>{}</b></mark>'
 _STRANGE = '<em style="background: #fbe5cf; color: #000; border-bottom: 2px dashed #a34700">{}</em>'
@@ -51,7 +51,7 @@ class Highlights:
 
 
 def mark(summary: str, document: str, name: str) -> Highlights:
-    """The document's words on which this summary rests, by `analysis.traced`: where words come from, not what a model attended to."""
+    """The document's words on which this summary rests, by `tracing.traced`: where words come from, not what a model attended to."""
     return Highlights(name, *traced(summary, document))
 
 

@@ -13,7 +13,21 @@ from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
 
-from lab_utils import analysis, companions, comparison, encoder_score, files, metrics, plots, rating, runs, scrubbing
+from lab_utils import (
+    analysis,
+    companions,
+    comparison,
+    encoder_score,
+    files,
+    flagging,
+    metrics,
+    plots,
+    rating,
+    runs,
+    scrubbing,
+    texts,
+    tracing,
+)
 from lab_utils.data import Example
 from lab_utils.errors import LabError
 from lab_utils.significance import bootstrap
@@ -31,7 +45,7 @@ class Material:
     finished: list[runs.Finished]
     systems: list[comparison.Line]
     examples: dict[str, Example] | None
-    flags: dict[str, list[list[analysis.Flag]]]
+    flags: dict[str, list[list[flagging.Flag]]]
 
 
 def build(run_dir: str | Path, test: Sequence[Example] | None = None, encoder: str | None = None) -> dict:
@@ -104,7 +118,7 @@ def _material(run_dir: str | Path, test: Sequence[Example] | None) -> Material:
     if examples is not None and finished and any(p.id not in examples for p in finished[0].predictions):
         examples = None
     systems = comparison.lines(finished, examples and {i: e.document for i, e in examples.items()})
-    flags = {s.name: [analysis.flags(p, examples[p.id]) if examples else [] for p in s.run.predictions] for s in systems if s.run}
+    flags = {s.name: [flagging.flags(p, examples[p.id]) if examples else [] for p in s.run.predictions] for s in systems if s.run}
     return Material(finished, systems, examples, flags)
 
 
@@ -112,7 +126,7 @@ def _facts(run_dir: Path, material: Material, encoder: str | None) -> dict:
     finished, systems = material.finished, material.systems
     ran = [s.name for s in systems if s.run]
     records, examples = [run.record for run in finished], _examples(material)
-    counts = {kind: {name: sum(kind in e["flags"][name] for e in examples) for name in ran} for kind in analysis.KINDS}
+    counts = {kind: {name: sum(kind in e["flags"][name] for e in examples) for name in ran} for kind in flagging.KINDS}
     found = {
         "n": len(finished[0].predictions),
         "findings": comparison.findings(systems),
@@ -225,11 +239,11 @@ def _texts(material: Material) -> list[dict]:
         summaries = []
         for s in ran:
             text = s.run.predictions[number].prediction
-            levels = [sum(share >= limit for limit in LEVELS) for share in analysis.leaning(text, document)]
+            levels = [sum(share >= limit for limit in LEVELS) for share in tracing.leaning(text, document)]
             turns = [turn for turn, level in enumerate(levels, 1) if level]
             summaries.append({"system": s.name, "text": text, "flags": material.flags[s.name][number], "levels": levels, "turns": turns})
         title = shorten(item.references[0][:400], 120, placeholder=" ...")
-        found.append({"title": title, "turns": analysis.units(document), "references": item.references, "summaries": summaries})
+        found.append({"title": title, "turns": texts.units(document), "references": item.references, "summaries": summaries})
     return found
 
 
@@ -276,7 +290,7 @@ def _page(facts: dict, pictures: Mapping[str, plots.Picture], texts: Sequence[di
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         facts=facts, record=facts["runs"][0], recipe=facts["runs"][0]["config"]["recipe"], pictures=pictures, texts=texts,
-        names=plots.METHOD_NAMES, kinds=analysis.KINDS, labels=companions.LABELS, meanings=companions.MEANINGS, costs=comparison.COSTS,
+        names=plots.METHOD_NAMES, kinds=flagging.KINDS, labels=companions.LABELS, meanings=companions.MEANINGS, costs=comparison.COSTS,
         ran=[s["name"] for s in facts["systems"] if s["method"]], measures=_decimals(facts["systems"]), steps=_steps(facts["curves"]),
     )  # fmt: skip
 

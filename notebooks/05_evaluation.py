@@ -74,7 +74,7 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 
-from lab_utils import analysis, check, comparison, companions, config, highlights, metrics
+from lab_utils import analysis, check, comparison, companions, config, flagging, highlights, metrics
 from lab_utils import plots, rating, rating_form, report, runs, significance
 from lab_utils import data as corpora  # `data` is a parameter
 
@@ -657,10 +657,10 @@ flagged, counts = {}, {}
 for s in methods:
     found = []
     for p in s.run.predictions:
-        found += [(p, flag) for flag in analysis.flags(p, examples[p.id])]
+        found += [(p, flag) for flag in flagging.flags(p, examples[p.id])]
     flagged[s.name] = found
     kinds = [flag.kind for _, flag in found]
-    counts[s.name] = {kind: kinds.count(kind) for kind in analysis.KINDS}
+    counts[s.name] = {kind: kinds.count(kind) for kind in flagging.KINDS}
 pd.DataFrame(counts)
 
 # %% [markdown]
@@ -792,7 +792,7 @@ for run in finished:  # each beside the 95% interval of the lab's own recorded r
 place = next(i for i, row in enumerate(methods[0].rows) if row["id"] == story.id)
 for s in sorted(methods, key=lambda s: -s.rows[place]["rouge1"]):
     answer = s.run.predictions[place]
-    found = ", ".join(flag.kind for flag in analysis.flags(answer, story)) or "no flag"
+    found = ", ".join(flag.kind for flag in flagging.flags(answer, story)) or "no flag"
     print(f"{s.name}, {s.rows[place]['rouge1']:.1f} ROUGE-1, {found}")
     print(f"    {answer.prediction or '(empty)'}\n")
 pd.DataFrame(comparison.ledger(finished)).set_index("method")

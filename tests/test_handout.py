@@ -277,9 +277,7 @@ def test_files_that_nobody_touched_follow_the_assignment(week):
 def test_the_command_names_every_file_that_it_writes(week, capsys):
     assert cli.main(["assignment", week(), "--out", "out"]) == cli.DONE
     written = capsys.readouterr().out.splitlines()
-    assert {path for path in handout.Path("out").rglob("*") if path.is_file() and path.name != handout.WRITTEN} == set(
-        map(Path, written)
-    )
+    assert {path for path in handout.Path("out").rglob("*") if path.is_file() and path.name != handout.WRITTEN} == set(map(Path, written))
 
 
 def test_the_command_asks_where_to_and_prints_the_schema(week, capsys):

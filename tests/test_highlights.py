@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lab_utils import analysis, highlights
+from lab_utils import highlights, texts, tracing
 
 HELP = "Ann: Hello, Bob.\nBob: Call a plumber.\nAnn: Monday suits."
 
@@ -14,23 +14,23 @@ def marked(pieces):
 
 
 def test_words_are_marked_in_the_turn_that_the_summary_rests_on_and_in_no_other():
-    turns, summary = analysis.traced("Bob called a plumber.", HELP)
+    turns, summary = tracing.traced("Bob called a plumber.", HELP)
     assert [marked(turn) for turn in turns] == [[], ["Bob", "Call", "plumber"], []]
     assert marked(summary) == []
 
 
 def test_a_word_of_the_summary_that_stands_nowhere_is_marked_there():
-    turns, summary = analysis.traced("Ann greets the plumber.", HELP)
+    turns, summary = tracing.traced("Ann greets the plumber.", HELP)
     assert marked(summary) == ["greets"]
     assert "greets" not in str(turns)
 
 
 def test_a_tag_without_its_marks_is_no_foreign_word():
-    assert marked(analysis.traced("Person1 greets.", "#Person1#: Hello.")[1]) == ["greets"]
+    assert marked(tracing.traced("Person1 greets.", "#Person1#: Hello.")[1]) == ["greets"]
 
 
 def test_function_words_are_never_marked():
-    turns, summary = analysis.traced("A plumber suits a Bob.", HELP)
+    turns, summary = tracing.traced("A plumber suits a Bob.", HELP)
     assert "a" not in sum((marked(turn) for turn in turns), [])
 
 
@@ -39,13 +39,13 @@ def test_function_words_are_never_marked():
 )
 @pytest.mark.parametrize("summary", ["Bob called a plumber.", "", "It's İstanbul at 7:30 <i>", HELP])
 def test_the_pieces_of_a_text_joined_are_the_text(summary, document):
-    turns, pieces = analysis.traced(summary, document)
-    assert ["".join(text for text, _ in turn) for turn in turns] == analysis.units(document)
+    turns, pieces = tracing.traced(summary, document)
+    assert ["".join(text for text, _ in turn) for turn in turns] == texts.units(document)
     assert "".join(text for text, _ in pieces) == summary
 
 
 def test_each_turn_of_a_document_rests_on_itself():
-    turns, _ = analysis.traced(HELP, HELP)
+    turns, _ = tracing.traced(HELP, HELP)
     assert [marked(turn) for turn in turns] == [["Ann", "Hello", "Bob"], ["Bob", "Call", "plumber"], ["Ann", "Monday", "suits"]]
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import dialogues, summaries, wild_texts
 
-from lab_utils import analysis, baselines, companions, highlights, metrics
+from lab_utils import baselines, companions, flagging, highlights, metrics, tracing
 from lab_utils import texts as lab_texts
 from lab_utils.data import Example
 from lab_utils.generation import Prediction
@@ -210,23 +210,23 @@ def test_fragments_are_those_found_by_looking_everywhere(summary, document):
 @given(any_summary, any_document)
 @settings(max_examples=300)
 def test_what_a_summary_rests_on_are_shares_of_the_documents_turns(summary, document):
-    shares = analysis.leaning(summary, document)
+    shares = tracing.leaning(summary, document)
     assert len(shares) == len(units(document)) and all(share >= 0 for share in shares) and sum(shares) <= 1 + 1e-9
-    turns, marked = analysis.traced(summary, document)
+    turns, marked = tracing.traced(summary, document)
     assert ["".join(text for text, _ in turn) for turn in turns] == units(document)
     assert "".join(text for text, _ in marked) == summary
-    place = analysis.where_it_matters(Example("1", document, (summary,)))
+    place = tracing.where_it_matters(Example("1", document, (summary,)))
     assert math.isnan(place) or 0 <= place <= 1
-    profile = analysis.leaning_profile({"ours": [summary]}, [document])["ours"]
+    profile = tracing.leaning_profile({"ours": [summary]}, [document])["ours"]
     assert sum(profile) == pytest.approx(1) if any(profile) else profile == [0, 0, 0]
 
 
 @given(any_summary, any_document, st.lists(any_summary, min_size=1, max_size=2), st.booleans())
 @settings(max_examples=300)
 def test_flags_are_of_known_kinds_and_fit_on_a_line(summary, document, references, stopped):
-    found = analysis.flags(Prediction("1", summary, tuple(references), 3, stopped), Example("1", document, tuple(references)))
+    found = flagging.flags(Prediction("1", summary, tuple(references), 3, stopped), Example("1", document, tuple(references)))
     kinds = [flag.kind for flag in found]
-    assert kinds == [kind for kind in analysis.KINDS if kind in kinds]
+    assert kinds == [kind for kind in flagging.KINDS if kind in kinds]
     assert all(flag.detail and len(flag.detail) < 400 for flag in found)
     assert ("empty" in kinds) == (not words(summary)) and ("unstopped" in kinds) == (not stopped)
 
@@ -235,7 +235,7 @@ def test_flags_are_of_known_kinds_and_fit_on_a_line(summary, document, reference
 @settings(max_examples=200)
 @example("Foo_bar and Person 2")
 def test_a_copy_of_the_document_has_no_number_and_no_name_from_nowhere(document):
-    found = analysis.flags(Prediction("1", document, (document,), 3, True), Example("1", document, (document,)))
+    found = flagging.flags(Prediction("1", document, (document,), 3, True), Example("1", document, (document,)))
     assert {flag.kind for flag in found} <= {"empty", "repeats"}
 
 
@@ -294,7 +294,7 @@ def test_a_long_document_is_measured_in_seconds(name):
     document, started = LONG[name], time.process_time()
     companions.describe(SHORT, [SHORT], document)
     companions.describe(document, [SHORT], document)
-    analysis.flags(Prediction("1", SHORT, (SHORT,), 5, True), Example("1", document, (SHORT,)))
+    flagging.flags(Prediction("1", SHORT, (SHORT,), 5, True), Example("1", document, (SHORT,)))
     highlights.mark(SHORT, document, "x")._repr_html_()
     metrics.rouge(baselines.lead(document), SHORT)
     assert time.process_time() - started < 6

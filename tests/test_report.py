@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lab_utils import analysis, cli, comparison, files, rating, report, runs
+from lab_utils import cli, comparison, files, flagging, rating, report, runs
 from lab_utils.data import Example
 from lab_utils.errors import LabError
 from lab_utils.generation import Prediction
@@ -303,7 +303,7 @@ def test_the_facts_hold_neither_texts_of_the_data_nor_folders_nor_private_keys(p
 
 def test_the_command_prints_the_same_facts_as_json(plain, facts, capsys, monkeypatch):
     folder, test, _ = plain
-    monkeypatch.setattr(cli, "test_examples", lambda run_dir, data_dir: test)
+    monkeypatch.setattr(comparison, "test_examples", lambda run_dir, data_dir: test)
     assert cli.main(["report", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == facts
 
@@ -311,7 +311,7 @@ def test_the_command_prints_the_same_facts_as_json(plain, facts, capsys, monkeyp
 def test_flags_are_counted_by_method_and_stand_with_their_summary(plain, facts):
     assert facts["flags"]["empty"] == {"zero-shot": 2, "LoRA": 0} and facts["flags"]["unstopped"] == {"zero-shot": 6, "LoRA": 0}
     assert plain[2].table("Flag")[1:] == [[kind, *map(str, counts.values())] for kind, counts in facts["flags"].items()]
-    assert examples_of(plain[2])[2]["data-flags"] == "|empty|unstopped|" and list(facts["flags"]) == list(analysis.KINDS)
+    assert examples_of(plain[2])[2]["data-flags"] == "|empty|unstopped|" and list(facts["flags"]) == list(flagging.KINDS)
 
 
 def test_turns_that_a_summary_leans_on_are_marked_and_named(plain):
@@ -365,7 +365,7 @@ def test_records_with_little_in_them_have_a_page_too(tmp_path):
 def test_records_with_infinite_numbers_and_half_characters_are_strict_json(tmp_path, capsys, monkeypatch):
     training = record("lora", 1)["training"] | {"last_loss": float("inf"), "validation_losses": [1.5, float("nan")]}
     save(tmp_path, "lora", [Prediction("d\ud800", "ship", ("ship",), 1, True)], training=training, assignment="half \ud800")
-    monkeypatch.setattr(cli, "test_examples", lambda run_dir, data_dir: None)
+    monkeypatch.setattr(comparison, "test_examples", lambda run_dir, data_dir: None)
     assert cli.main(["report", str(tmp_path), "--json"]) == 0
     printed = capsys.readouterr().out
     printed.encode("utf-8")  # a terminal or file takes it

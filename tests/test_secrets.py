@@ -14,6 +14,7 @@ from lab_utils import (
     assignments,
     bootstrap,
     cli,
+    commands,
     comparison,
     config,
     course,
@@ -272,7 +273,7 @@ def test_the_command_line_scrubs_what_an_error_quotes(traces, monkeypatch, capfd
     def fails(*_):
         raise LabError(traces[2])
 
-    monkeypatch.setattr(cli, "recipes", fails)
+    monkeypatch.setattr(commands, "recipes", fails)
     assert cli.main(["recipes"]) == 1
     shown = silent(capfd.readouterr().err)
     assert "stopped at cell" in shown and "[removed]" in shown
