@@ -18,6 +18,7 @@ from lab_utils import (
     processes,
     runs,
     scrubbing,
+    trainer,
     training,
 )
 from lab_utils.config import Settings
@@ -36,7 +37,7 @@ def run(settings: Settings, run_dir: str | Path) -> runs.Run:
         LabError: a batch that cannot be dealt out to so many processes, before an older record is replaced.
     """
     if settings.training is not None:
-        training.accumulation(settings.training)
+        trainer.accumulation(settings.training)
     record = runs.start(run_dir, settings)
     with record.watched():
         with processes.first_on_each_node():

@@ -1,4 +1,4 @@
-"""transformers' Trainer with the lab's loss and batches, a checkpoint that is whole, and an answer to too little memory."""
+"""transformers' Trainer with the lab's loss and batches, a checkpoint that is whole, an answer to too little memory, and its arguments."""
 
 from __future__ import annotations
 
@@ -152,3 +152,75 @@ def trainer_class(token_losses: Callable[[Any, dict], tuple]):
                 super()._save_checkpoint(model, trial)
 
     return AnswerTrainer
+
+
+def accumulation(plan) -> int:
+    """How many micro-batches each process reads for one step.
+
+    Raises:
+        LabError: a batch that so many processes cannot share in whole micro-batches.
+    """
+    count = processes.count()
+    rows = plan.micro_batch * count
+    if plan.batch_size % rows:
+        fits = math.gcd(plan.batch_size // count, plan.micro_batch) if plan.batch_size % count == 0 else 0
+        cure = f"set micro_batch={fits}" if fits else f"start a number of processes that divides {plan.batch_size}"
+        raise LabError(
+            f"A batch of {plan.batch_size} examples cannot be shared by {count} processes that take {plan.micro_batch} at a time: {cure}, "
+            f"or batch_size={rows * math.ceil(plan.batch_size / rows)}, which changes the training."
+        )
+    return plan.batch_size // rows
+
+
+def training_arguments(plan, folder: str, seed: int, precision: environment.Precision, device: str, max_steps: int | None = None):
+    """transformers' TrainingArguments for a method's plan."""
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=accumulation(plan),
+        num_train_epochs=plan.epochs,
+        max_steps=max_steps or -1,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type=plan.schedule,
+        warmup_steps=plan.warmup,  # below 1: a share of all steps
+        weight_decay=plan.weight_decay,
+        max_grad_norm=plan.max_grad_norm,
+        optim=environment.optimizer(plan.optimizer)[0],
+        bf16=precision.name == "bfloat16",
+        fp16=precision.name == "float16",
+        use_cpu=device == "cpu",
+        train_sampling_strategy="group_by_length",
+        ddp_find_unused_parameters=False,  # each is used in every step
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="tensorboard" if plan.tensorboard else "none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+        disable_tqdm=True,
+        seed=seed,
+        **_checkpointing(plan.activation_checkpointing),
+    )
+
+
+def _checkpointing(wanted: bool) -> dict[str, Any]:
+    """What tells transformers to compute activations again in the backward pass: 5.15 calls it by another name than 5.23."""
+    from transformers import TrainingArguments
+
+    name = "activation_checkpointing"
+    name = name if name in TrainingArguments.__dataclass_fields__ else "gradient_checkpointing"
+    return {name: wanted, f"{name}_kwargs": {"use_reentrant": False}}
+
+
+def loraplus(model, plan):
+    """AdamW with a higher learning rate for `B` than for `A` (Hayou et al. 2024), where the plan asks for it."""
+    if not getattr(plan, "loraplus_ratio", None):
+        return None
+    import torch
+    from peft.optimizers import create_loraplus_optimizer
+
+    return create_loraplus_optimizer(
+        model, torch.optim.AdamW, lr=plan.learning_rate, loraplus_lr_ratio=plan.loraplus_ratio, weight_decay=plan.weight_decay
+    )

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lab_utils import checkpoints as keeping
 from lab_utils import encoding, environment, memory, processes
@@ -26,7 +25,7 @@ from lab_utils.models import Base
 from lab_utils.needs import LOGITS_AT_ONCE
 from lab_utils.plan import fitting_micro_batch
 from lab_utils.progress import through
-from lab_utils.trainer import trainer_class
+from lab_utils.trainer import loraplus, trainer_class, training_arguments
 from lab_utils.watching import watch
 
 
@@ -153,6 +152,7 @@ def train(
         LabError: out of memory with one example at a time.
     """
     import torch
+    from transformers.trainer_callback import PrinterCallback
 
     precision, say = base.precision, say or environment.say
     plan = _that_fits(base.settings, say)
@@ -183,12 +183,12 @@ def train(
             train_dataset=rows,
             data_collator=base.collator,
             callbacks=[watcher],
-            optimizers=(_loraplus(model, plan), None),
+            optimizers=(loraplus(model, plan), None),
             names=[example.id for example in examples],
             say=say,
             keeper=keeper,
         )
-        trainer.remove_callback(_printer())
+        trainer.remove_callback(PrinterCallback)
         watcher.follow(trainer, peak, earlier)
         if processes.index():  # dropout of its own; the main process draws as one process does
             torch.manual_seed(base.settings.seed + processes.index())
@@ -227,66 +227,6 @@ def _that_fits(settings: Settings, say):
     return wanted.model_copy(update={"micro_batch": fitting})
 
 
-def accumulation(plan) -> int:
-    """How many micro-batches each process reads for one step.
-
-    Raises:
-        LabError: a batch that so many processes cannot share in whole micro-batches.
-    """
-    count = processes.count()
-    rows = plan.micro_batch * count
-    if plan.batch_size % rows:
-        fits = math.gcd(plan.batch_size // count, plan.micro_batch) if plan.batch_size % count == 0 else 0
-        cure = f"set micro_batch={fits}" if fits else f"start a number of processes that divides {plan.batch_size}"
-        raise LabError(
-            f"A batch of {plan.batch_size} examples cannot be shared by {count} processes that take {plan.micro_batch} at a time: {cure}, "
-            f"or batch_size={rows * math.ceil(plan.batch_size / rows)}, which changes the training."
-        )
-    return plan.batch_size // rows
-
-
-def training_arguments(plan, folder: str, seed: int, precision: environment.Precision, device: str, max_steps: int | None = None):
-    """transformers' TrainingArguments for a method's plan."""
-    from transformers import TrainingArguments
-
-    return TrainingArguments(
-        output_dir=folder,
-        per_device_train_batch_size=plan.micro_batch,
-        gradient_accumulation_steps=accumulation(plan),
-        num_train_epochs=plan.epochs,
-        max_steps=max_steps or -1,
-        learning_rate=plan.learning_rate,
-        lr_scheduler_type=plan.schedule,
-        warmup_steps=plan.warmup,  # below 1: a share of all steps
-        weight_decay=plan.weight_decay,
-        max_grad_norm=plan.max_grad_norm,
-        optim=environment.optimizer(plan.optimizer)[0],
-        bf16=precision.name == "bfloat16",
-        fp16=precision.name == "float16",
-        use_cpu=device == "cpu",
-        train_sampling_strategy="group_by_length",
-        ddp_find_unused_parameters=False,  # each is used in every step
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="tensorboard" if plan.tensorboard else "none",
-        remove_unused_columns=False,
-        dataloader_pin_memory=device == "cuda",
-        disable_tqdm=True,
-        seed=seed,
-        **_checkpointing(plan.activation_checkpointing),
-    )
-
-
-def _checkpointing(wanted: bool) -> dict[str, Any]:
-    """What tells transformers to compute activations again in the backward pass: 5.15 calls it by another name than 5.23."""
-    from transformers import TrainingArguments
-
-    name = "activation_checkpointing"
-    name = name if name in TrainingArguments.__dataclass_fields__ else "gradient_checkpointing"
-    return {name: wanted, f"{name}_kwargs": {"use_reentrant": False}}
-
-
 @contextmanager
 def _compiled(model, wanted: bool, say):
     """The model compiled inside, where that is wanted, for batches of any length; as it was afterwards.
@@ -310,18 +250,6 @@ def _compiled(model, wanted: bool, say):
         inner._compiled_call_impl = None
 
 
-def _loraplus(model, plan):
-    """AdamW with a higher learning rate for `B` than for `A` (Hayou et al. 2024), where the plan asks for it."""
-    if not getattr(plan, "loraplus_ratio", None):
-        return None
-    import torch
-    from peft.optimizers import create_loraplus_optimizer
-
-    return create_loraplus_optimizer(
-        model, torch.optim.AdamW, lr=plan.learning_rate, loraplus_lr_ratio=plan.loraplus_ratio, weight_decay=plan.weight_decay
-    )
-
-
 def _prepare_tensorboard(log_file: Path | None) -> None:
     """Tells transformers where to write, beside the run's own log.
 
@@ -333,9 +261,3 @@ def _prepare_tensorboard(log_file: Path | None) -> None:
             "tensorboard=true needs the package tensorboard: run `pip install tensorboard`, or leave it out; log.csv has the same numbers."
         )
     os.environ["TENSORBOARD_LOGGING_DIR"] = str((log_file.parent if log_file else Path("runs")) / "tensorboard")
-
-
-def _printer():
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

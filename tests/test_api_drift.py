@@ -11,7 +11,7 @@ import pytest
 import usage
 from versions import ROOT
 
-from lab_utils import adapters, config, environment, generation, models, training
+from lab_utils import adapters, config, environment, generation, models, trainer, training
 from lab_utils.data import Example
 
 # Classes whose base is an argument, which no import shows.
@@ -268,7 +268,7 @@ def test_nothing_that_the_lab_does_is_deprecated(tmp_path, monkeypatch):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_recomputation_in_the_backward_pass_is_asked_for_by_a_name_that_is_known(tmp_path, wanted):
     settings = config.resolve("tiny-causal", "lora", activation_checkpointing=wanted)
-    made = training.training_arguments(settings.training, str(tmp_path), 0, environment.precision(), "cpu")
+    made = trainer.training_arguments(settings.training, str(tmp_path), 0, environment.precision(), "cpu")
     asked = {name: value for name, value in vars(made).items() if name in ("activation_checkpointing", "gradient_checkpointing")}
     assert wanted in asked.values()
 

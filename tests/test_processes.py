@@ -18,7 +18,7 @@ from packaging.version import Version
 from safetensors.torch import load_file
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from lab_utils import config, environment, methods, models, processes, runs, training
+from lab_utils import config, environment, methods, models, processes, runs, trainer
 from lab_utils.batching import IGNORED, Collator, Shares, filler
 from lab_utils.errors import FAILED, LabError
 
@@ -268,7 +268,7 @@ def test_a_process_does_every_nth_part(among):
 @pytest.mark.parametrize(("batch_size", "micro_batch", "count", "steps"), [(8, 4, 1, 2), (8, 4, 2, 1), (8, 2, 2, 2), (16, 1, 4, 4)])
 def test_processes_times_micro_batch_times_accumulation_is_the_batch(batch_size, micro_batch, count, steps, among):
     among(0, count)
-    assert training.accumulation(config.resolve("tiny-causal", "full", batch_size=batch_size, micro_batch=micro_batch).training) == steps
+    assert trainer.accumulation(config.resolve("tiny-causal", "full", batch_size=batch_size, micro_batch=micro_batch).training) == steps
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_processes_times_micro_batch_times_accumulation_is_the_batch(batch_size,
 def test_what_to_set_where_a_batch_cannot_be_shared(count, cure, among):
     among(0, count)
     with pytest.raises(LabError, match=cure):
-        training.accumulation(config.resolve("tiny-causal", "full", batch_size=8, micro_batch=4).training)
+        trainer.accumulation(config.resolve("tiny-causal", "full", batch_size=8, micro_batch=4).training)
 
 
 def test_one_process_needs_no_launcher_and_two_need_all_its_words(monkeypatch):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lab_utils import adapters, config, environment, models, report, training
+from lab_utils import adapters, config, environment, models, report, trainer, training
 from lab_utils.batching import IGNORED, Collator
 from lab_utils.data import Example
 from lab_utils.environment import Precision
@@ -522,7 +522,7 @@ def test_the_trainers_arguments_are_accepted_without_warnings(schedule, precisio
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            arguments = training.training_arguments(plan, str(tmp_path), 5, Precision(precision, ""), "cpu")
+            arguments = trainer.training_arguments(plan, str(tmp_path), 5, Precision(precision, ""), "cpu")
     finally:
         logger.removeHandler(listener)
         logger.setLevel(level)
@@ -532,7 +532,7 @@ def test_the_trainers_arguments_are_accepted_without_warnings(schedule, precisio
 
 def test_a_step_sees_batch_size_examples_in_micro_batches(tmp_path):
     plan = config.resolve("tiny-causal", "full", batch_size=12, micro_batch=3).training
-    arguments = training.training_arguments(plan, str(tmp_path), 0, Precision("float32", ""), "cpu")
+    arguments = trainer.training_arguments(plan, str(tmp_path), 0, Precision("float32", ""), "cpu")
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (3, 4)
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lab_utils import adapters, config, data, environment, generation, methods, models, runs, training
+from lab_utils import adapters, config, data, environment, generation, methods, models, runs, trainer, training
 from lab_utils.errors import LabError
 
 SMALL = {"train_examples": 16, "validation_examples": 2, "test_examples": 3, "warmup": 0.0}
@@ -70,7 +70,7 @@ def test_pissa_moves_the_largest_directions_into_the_adapter_and_still_answers_a
 
 def test_loraplus_gives_b_its_own_learning_rate(recipe):
     model, base = adapted(recipe, loraplus_ratio=8.0)
-    groups = training._loraplus(model, base.settings.training).param_groups
+    groups = trainer.loraplus(model, base.settings.training).param_groups
     assert {round(group["lr"] / base.settings.training.learning_rate) for group in groups if group["params"]} == {1, 8}
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lab_utils import config, environment, pretrained, training
+from lab_utils import config, environment, pretrained
 from lab_utils.batching import IGNORED, Encoder
 from lab_utils.bench.cases import BATCH, MICRO_BATCH, Case, precision_of
 from lab_utils.data import Example
@@ -142,6 +142,8 @@ def _fastest_micro_batch() -> dict[str, int]:
 
 def _passes(build: Callable[[dict], Any], options: dict[str, Any], stack: contextlib.ExitStack) -> Pass:
     """One call of a new Trainer's `train` each time, so that warm-up leaves no optimizer behind."""
+    from transformers.trainer_callback import PrinterCallback
+
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     common = {
         "output_dir": folder, "num_train_epochs": 1, "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "seed": 0,
@@ -150,7 +152,7 @@ def _passes(build: Callable[[dict], Any], options: dict[str, Any], stack: contex
 
     def once(warmup: bool) -> list[float]:
         trainer = build(common | options | ({"max_steps": 1, "learning_rate": 0.0} if warmup else {}))
-        trainer.remove_callback(training._printer())
+        trainer.remove_callback(PrinterCallback)
         mean = trainer.train().training_loss
         return [row["loss"] for row in trainer.state.log_history if "loss" in row] or [mean]
 
