@@ -11,8 +11,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lab_utils import architectures, files, layers, scrubbing
-from lab_utils.config import Adapter, changed
+from lab_utils.config import Adapter
 from lab_utils.errors import LabError
+from lab_utils.fields import changed
 from lab_utils.models import Base
 
 ADAPTER_FILE, BASE_FILE = "adapter_model.safetensors", "base.json"  # the latter says which base an adapter belongs to

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict
 
-from lab_utils import check, config, course, yamls
-from lab_utils.config import Count, Number, Positive, Section
+from lab_utils import check, config, course, fields, yamls
 from lab_utils.course import Notebook
 from lab_utils.errors import LabError
+from lab_utils.fields import Count, Number, Positive, Section
 from lab_utils.yamls import shown
 
 FOLDER = "notebooks/assignments"
@@ -184,8 +184,8 @@ def load(name: str | Path) -> Assignment:
     problems = _Problems(path.name, places)
     sheet = None
     try:
-        sheet = config.build(Sheet, values, "assignment")
-    except config.Mistakes as mistakes:
+        sheet = fields.build(Sheet, values, "assignment")
+    except fields.Mistakes as mistakes:
         for where, words in mistakes.problems:
             problems.add(where, words + _as_a_parameter(where))
     _check_parameters(values, problems)
@@ -198,7 +198,7 @@ def _find(name: str, folder: Path) -> Path:
     is_file = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_file else folder / f"{name}.yaml"
     if not (os.path.isfile(path) if is_file else name in known()):
-        what = f"assignment file {shown(name)}" if is_file else f"assignment {shown(name)}{config.did_you_mean(name, known())}"
+        what = f"assignment file {shown(name)}" if is_file else f"assignment {shown(name)}{fields.did_you_mean(name, known())}"
         raise LabError(f"No {what}; give a YAML file or one of: {', '.join(known())}.")
     return path
 
@@ -291,7 +291,7 @@ def _check_parameters(values: Mapping[str, Any], problems: _Problems) -> None:
             try:
                 found = course.filled(notebook, [{"recipe": recipe.source, "run_dir": "runs/plan"}, common, own, drawn])
                 _check_what_is_drawn(drawn, course.settings(notebook, found), problems)
-            except config.Mistakes as mistakes:
+            except fields.Mistakes as mistakes:
                 for where, words in mistakes.problems:
                     name = _parameter_at(where, words, {**common, **own})
                     place = ("notebooks", word, name) if name in own else ("common", name) if name else ("recipe",)
@@ -380,7 +380,7 @@ def _fitting(given: Mapping[str, Any], place: tuple, chosen: list[Notebook], whe
             known = {name for notebook in chosen for name in course.parameters_of(notebook)} - set(SET_BY_THE_LAB)
             problems.add(
                 (*place, name),
-                f"{shown(name)} is no parameter of {where}; {others} has it" if others else config.unknown_parameter(name, known, where),
+                f"{shown(name)} is no parameter of {where}; {others} has it" if others else fields.unknown_parameter(name, known, where),
             )
         else:
             wrong = [words for notebook in having if (words := course.fit(name, value, course.parameters_of(notebook)[name])[1])]
@@ -404,7 +404,7 @@ def _check_exercises(values: Mapping[str, Any], problems: _Problems) -> None:
     for number, name in enumerate(named) if isinstance(named, list | dict) else ():
         place = ("exercises", name if isinstance(named, dict) else number)
         if not isinstance(name, str) or name not in check.EXERCISES:
-            near = config.did_you_mean(name, check.EXERCISES)
+            near = fields.did_you_mean(name, check.EXERCISES)
             problems.add(place, f"no exercise {shown(name)}{near or '; known: ' + ', '.join(check.EXERCISES)}")
             continue
         words = values.get("hand_out")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils import architectures, config, course, data, pace
+from lab_utils import architectures, config, course, data, fields, pace
 from lab_utils import plan as planning
 from lab_utils.config import Settings
 from lab_utils.course import Notebook
@@ -197,7 +197,7 @@ def _step_seconds(needs: Needs, rates: pace.Rates, texts: Texts) -> float:
     layers = sum(stack.layers for stack in needs.shape.stacks)
     if plan.activation_checkpointing:
         slower, recipe = CHECKPOINTING, needs.settings.recipe
-        recipe = recipe.model_copy(update={needs.settings.method: config.changed(plan, activation_checkpointing=False)})
+        recipe = recipe.model_copy(update={needs.settings.method: fields.changed(plan, activation_checkpointing=False)})
         needs = Needs(needs.settings.model_copy(update={"recipe": recipe}), needs.shape, needs.device, needs.precision)
     started = plan.batch_size / plan.micro_batch * 3 * pace.DISPATCH * layers  # forward, and twice as much backward
     return slower * max(started, pace.step_seconds(needs, rates, texts.prompt, texts.answer))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
-from lab_utils import baselines, companions, config, contamination, data, metrics
+from lab_utils import baselines, companions, config, contamination, data, fields, metrics
 from lab_utils.errors import LabError
 from lab_utils.plots import METHOD_NAMES
 from lab_utils.runs import Finished, read_all, unlike
@@ -80,7 +80,7 @@ def test_examples(run_dir, data_dir: str | None = None):
         return None
     try:
         recorded = config.recorded(finished[0].record["config"]).recipe.data
-        corpus = data.load(recorded if data_dir is None else config.changed(recorded, source=str(data_dir)))
+        corpus = data.load(recorded if data_dir is None else fields.changed(recorded, source=str(data_dir)))
     except LabError:
         return None
     return corpus.test if corpus.fingerprint == finished[0].record["data"]["fingerprint"] else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lab_utils import config, editions, files, scrubbing
+from lab_utils import config, editions, fields, files, scrubbing
 from lab_utils.errors import LabError
 from lab_utils.yamls import shown
 
@@ -75,7 +75,7 @@ def choose(only: Sequence[str]) -> list[Notebook]:
 
 def no_notebook(word: str) -> str:
     names = [notebook.name for notebook in NOTEBOOKS]
-    return f"no notebook {shown(word)}{config.did_you_mean(word, names)}; choose from {', '.join(n.number for n in NOTEBOOKS)}"
+    return f"no notebook {shown(word)}{fields.did_you_mean(word, names)}; choose from {', '.join(n.number for n in NOTEBOOKS)}"
 
 
 def offered(chosen: Sequence[Notebook], recipe: config.Recipe) -> list[Notebook]:
@@ -130,7 +130,7 @@ def fit(name: str, value: Any, default: Any) -> tuple[Any, str | None]:
     try:
         return TypeAdapter(list[item] if item else kind).validate_python(value, strict=kind is bool), None
     except ValidationError:
-        return value, problem + (config.flag_meant(value) if kind is bool else "")
+        return value, problem + (fields.flag_meant(value) if kind is bool else "")
 
 
 def _kind(default: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab_utils import config
+from lab_utils import fields
 from lab_utils.bootstrap import OF_THE_SOURCE
 from lab_utils.errors import LabError
 
@@ -52,7 +52,7 @@ def make(source: Path, edition: str, values: dict[str, Any] | None = None):
         place = f"{source.stem}, cell {number + 1}"
         tags = cell.metadata.get("tags", [])
         for tag in tags:
-            if tag not in TAGS and (meant := config.did_you_mean(tag, TAGS)):
+            if tag not in TAGS and (meant := fields.did_you_mean(tag, TAGS)):
                 raise LabError(f"{place}: unknown tag '{tag}'{meant}")
         cell["id"] = f"cell-{number:02d}"
         cell.source = _text(cell, edition, place)
@@ -105,7 +105,7 @@ def _baked(text: str, values: dict[str, Any], name: str) -> str:
     from papermill.translators import PythonTranslator
 
     defaults = _assigned_values(text)
-    if unknown := [config.unknown_parameter(word, defaults, name) for word in values if word not in defaults]:
+    if unknown := [fields.unknown_parameter(word, defaults, name) for word in values if word not in defaults]:
         raise LabError("; ".join(unknown) + ".")
     literals = {word: PythonTranslator.translate(value) for word, value in values.items()}
     lines = text.split("\n")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_utils import check, config, course, editions, files, handout
+from lab_utils import check, course, editions, fields, files, handout
 from lab_utils.assignments import Assignment
 from lab_utils.course import Notebook
 from lab_utils.editions import Region
@@ -42,7 +42,7 @@ def write(kind: str, given: Assignment, out: str | Path, force: bool = False) ->
     import nbformat
 
     if kind not in MAKERS:
-        raise LabError(f"No grader '{kind}'{config.did_you_mean(kind, MAKERS)}; choose from {', '.join(MAKERS)}.")
+        raise LabError(f"No grader '{kind}'{fields.did_you_mean(kind, MAKERS)}; choose from {', '.join(MAKERS)}.")
     if given.varies:
         raise LabError(
             f"Assignment {given.name} gives each student values of their own, and {kind} hands one notebook to all: "

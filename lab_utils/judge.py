@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lab_utils import blind, config, environment, models, runs
+from lab_utils import blind, config, environment, fields, models, runs
 from lab_utils.blind import Task
 from lab_utils.generation import evaluation_mode
 from lab_utils.models import Base
@@ -69,7 +69,7 @@ def leaning(model, base: Base) -> Leaning:
     import torch
 
     recipe, tokenizer = base.settings.recipe, base.tokenizer
-    prompt = config.changed(recipe.prompt, instruction=INSTRUCTION, cue="The better summary is" if recipe.prompt.style == "plain" else "")
+    prompt = fields.changed(recipe.prompt, instruction=INSTRUCTION, cue="The better summary is" if recipe.prompt.style == "plain" else "")
     letters = [answer_ids(tokenizer, prompt, letter)[:-1] for letter in "AB"]  # without EOS
 
     def lean(document: str, first: str, second: str) -> float:

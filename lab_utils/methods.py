@@ -8,8 +8,8 @@ from typing import Any
 from lab_utils import (
     adapters,
     companions,
-    config,
     data,
+    fields,
     files,
     generation,
     integrity,
@@ -155,6 +155,6 @@ def restore(run_dir: str | Path, method: str, model_dir: str | None = None) -> t
         integrity.check_saved(finished.folder / ("model" if full else "adapter"), finished.record["model"].get("saved"))
     settings = finished.settings(str(finished.folder / "model") if full else model_dir)
     if full:
-        settings = config.changed(settings, method="zero_shot")
+        settings = fields.changed(settings, method="zero_shot")
     base = models.load(settings)
     return (base.model if method in ("full", "zero_shot") else adapters.load_adapter(base, finished.folder / "adapter")), base

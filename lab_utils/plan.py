@@ -9,8 +9,9 @@ from typing import Any
 
 from lab_utils import architectures, environment, pace, processes
 from lab_utils.architectures import Architecture
-from lab_utils.config import Settings, changed
+from lab_utils.config import Settings
 from lab_utils.devices import DEVICES, FIRST_WITH_KERNELS, THIS_MACHINE, Device, this_machine
+from lab_utils.fields import changed
 from lab_utils.needs import Needs, training_examples
 
 USABLE = 0.95  # of a device's memory

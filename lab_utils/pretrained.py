@@ -10,8 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 from lab_utils import cache, environment, integrity, scrubbing
-from lab_utils.config import HUB_ID, Model
+from lab_utils.config import Model
 from lab_utils.errors import LabError
+from lab_utils.fields import HUB_ID
 from lab_utils.integrity import file_hash
 from lab_utils.progress import downloads
 

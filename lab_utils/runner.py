@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_utils import assignments, budget, config, course, editions, files, kernel, runs, yamls
+from lab_utils import assignments, budget, config, course, editions, fields, files, kernel, runs, yamls
 from lab_utils.course import Notebook
 from lab_utils.errors import LabError
 from lab_utils.progress import duration
@@ -79,7 +79,7 @@ def planned(
         chosen = [notebook for notebook in chosen if notebook in assigned.notebooks] or chosen
     chosen = _offered(chosen, config.load_recipe(named), asked=bool(only))
     known = {name for notebook in chosen for name in course.parameters_of(notebook)}
-    if unknown := [config.unknown_parameter(name, known, "the chosen notebooks") for name in given if name not in known]:
+    if unknown := [fields.unknown_parameter(name, known, "the chosen notebooks") for name in given if name not in known]:
         raise LabError("; ".join(unknown) + ".")
     last = {"recipe": recipe, "run_dir": out}
     return [(notebook, course.filled(notebook, [own.get(notebook.name, {}), given, last])) for notebook in chosen]

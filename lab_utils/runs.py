@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lab_utils import checkpoints, environment, locks, mirror, processes, scrubbing
-from lab_utils.config import METHODS, Settings, changed, recorded
+from lab_utils.config import METHODS, Settings, recorded
 from lab_utils.errors import LabError
+from lab_utils.fields import changed
 from lab_utils.files import make_folder, write_json, write_text
 from lab_utils.predictions import UNFINISHED, Prediction
 

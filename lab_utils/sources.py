@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab_utils import environment, scrubbing
-from lab_utils.config import HUB_ID
 from lab_utils.errors import LabError
+from lab_utils.fields import HUB_ID
 from lab_utils.progress import waiting
 from lab_utils.yamls import shown
 

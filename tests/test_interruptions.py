@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import interrupted
 import pytest
 
-from lab_utils import checkpoints, chores, config, data, generation, locks, methods, mirror, models, predictions, runs, training
+from lab_utils import checkpoints, chores, config, data, fields, generation, locks, methods, mirror, models, predictions, runs, training
 from lab_utils.errors import LabError, TrainingDiverged
 
 TRIALS, KILLS = 3, 3  # of each method, and in each of them
@@ -114,7 +114,7 @@ def test_another_training_does_not_go_on_from_it(tmp_path, kept_always, monkeypa
 def test_after_a_lack_of_memory_it_goes_on_with_a_smaller_micro_batch(tmp_path, kept_always, monkeypatch):
     stopped(SETTINGS, tmp_path, 5, monkeypatch)
     methods.run(
-        config.changed(SETTINGS, recipe=SETTINGS.recipe.model_dump() | {"lora": SETTINGS.training.model_dump() | {"micro_batch": 1}}),
+        fields.changed(SETTINGS, recipe=SETTINGS.recipe.model_dump() | {"lora": SETTINGS.training.model_dump() | {"micro_batch": 1}}),
         tmp_path,
     )
     assert runs.read(tmp_path, "lora").record["training"]["continued_from_steps"] == [5]

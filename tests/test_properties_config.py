@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import one_line, texts, values, wild_texts, written_texts
 
-from lab_utils import assignments, config, course, runner, yamls
+from lab_utils import assignments, config, course, fields, runner, yamls
 from lab_utils.errors import LabError
 
 RECIPE = config.load_recipe("tiny-causal").model_dump()
@@ -136,7 +136,7 @@ def with_value(section, field, value):
 @pytest.mark.parametrize("section, field", FIELDS, ids=[".".join(filter(None, place)) for place in FIELDS])
 def test_a_wrong_type_is_told_with_the_fields_name_and_what_is_accepted(section, field):
     with pytest.raises(LabError) as caught:
-        config.build(config.Recipe, with_value(section, field, [[1]]), "recipe mine.yaml")
+        fields.build(config.Recipe, with_value(section, field, [[1]]), "recipe mine.yaml")
     message = str(caught.value)
     assert one_line(message) and f"{section}.{field}".strip(".") in message
     assert "expected" in message or "should be" in message
@@ -147,9 +147,9 @@ def test_a_wrong_type_is_told_with_the_fields_name_and_what_is_accepted(section,
 @example(("", "omitted"), {"full": "has {parameters} of {memory} {0} {"})
 @example(("publishing", "publish_to"), ["hf_aTokenPastedByMistake"])
 def test_any_value_of_any_field_is_kept_or_refused_in_one_sentence(place, value):
-    recipe = accepted(config.build, config.Recipe, with_value(*place, value), "recipe mine.yaml")
+    recipe = accepted(fields.build, config.Recipe, with_value(*place, value), "recipe mine.yaml")
     if recipe is not None:
-        assert config.build(config.Recipe, json.loads(json.dumps(recipe.model_dump())), "recipe") == recipe
+        assert fields.build(config.Recipe, json.loads(json.dumps(recipe.model_dump())), "recipe") == recipe
         assert one_line(config.why_not(recipe, "full").replace("\n", " "))
 
 
@@ -159,7 +159,7 @@ def test_a_token_pasted_where_to_publish_stands_is_not_repeated(secret):
     for value in (secret, [secret], {"token": secret}):
         for publishing in (value, {"publish_to": value}):
             with pytest.raises(LabError) as caught:
-                config.build(config.Recipe, RECIPE | {"publishing": publishing}, "recipe mine.yaml")
+                fields.build(config.Recipe, RECIPE | {"publishing": publishing}, "recipe mine.yaml")
             assert secret not in str(caught.value)
 
 

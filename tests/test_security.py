@@ -20,6 +20,7 @@ from lab_utils import (
     check,
     config,
     course,
+    fields,
     files,
     handout,
     highlights,
@@ -374,7 +375,7 @@ def test_a_recipe_or_assignment_that_exists_is_not_found_by_a_way_around():
 def test_the_name_of_a_model_leads_to_no_place_outside_the_cache(source, tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache" / "lab"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
-    refusal(pretrained.checkpoint_folder, config.changed(config.load_recipe("tiny-causal").model, source=source))
+    refusal(pretrained.checkpoint_folder, fields.changed(config.load_recipe("tiny-causal").model, source=source))
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
 
 

@@ -10,7 +10,7 @@ import yaml
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from transformers import AutoTokenizer
 
-from lab_utils import adapters, architectures, config, data, environment, generation, methods, models, prompts, training
+from lab_utils import adapters, architectures, config, data, environment, fields, generation, methods, models, prompts, training
 from lab_utils.batching import IGNORED
 from lab_utils.data import Example
 from lab_utils.environment import Precision
@@ -276,7 +276,7 @@ def test_thinking_that_is_switched_off_leaves_an_empty_block_at_the_prompts_end(
 
 @pytest.mark.parametrize("kind", ["gemma", "mistral"], scope="module")
 def test_a_system_message_that_a_template_refuses_is_named(kind, base):
-    prompt = config.changed(base.encoder.prompt, system="You summarize.")
+    prompt = fields.changed(base.encoder.prompt, system="You summarize.")
     with pytest.raises(LabError, match="system"):
         prompts.prompt_ids(base.tokenizer, prompt, "Ann: Hello")
 

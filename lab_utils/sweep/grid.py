@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lab_utils import config, scrubbing, yamls
+from lab_utils import config, fields, scrubbing, yamls
 from lab_utils.errors import LabError
 
 MOST = 999  # points of a grid: their folders are numbered with three digits
@@ -28,14 +28,14 @@ ELSEWHERE = {  # what is no parameter, and where it is given
 }
 
 
-class Grid(config.Section):
+class Grid(fields.Section):
     """What a grid's file says."""
 
     title: str = ""
     recipe: str
     method: str | None = None  # one, or
     methods: list[str] = []  # several
-    seeds: Annotated[list[config.Seed], Field(min_length=1)] = [0]
+    seeds: Annotated[list[fields.Seed], Field(min_length=1)] = [0]
     common: dict[str, Any] = {}  # parameter -> value at all points
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}  # parameter -> values; every combination is a point
     also: list[dict[str, Any]] = []  # single points beside the grid
@@ -90,16 +90,16 @@ def points(path: str | Path) -> list[Point]:
     Zero-shot, which trains nothing, has one seed.
 
     Raises:
-        LabError: the file cannot be read; or `config.Mistakes`: all that does not fit in it, by lines.
+        LabError: the file cannot be read; or `fields.Mistakes`: all that does not fit in it, by lines.
     """
     document = yamls.read(Path(path))
     problems: list[tuple[tuple, str]] = []
     try:
         json.dumps(document.values, ensure_ascii=False).encode()
-        grid = config.build(Grid, document.values, f"grid {document.name}")
+        grid = fields.build(Grid, document.values, f"grid {document.name}")
     except UnicodeEncodeError as error:
         raise LabError(f"{document.name} holds half a character, which no file can keep: write the whole one.") from error
-    except config.Mistakes as mistakes:
+    except fields.Mistakes as mistakes:
         problems += mistakes.problems
         wrong = {place[0] for place, _ in problems if place}
         grid = Grid.model_construct(**{"recipe": None} | {name: value for name, value in document.values.items() if name not in wrong})
@@ -107,7 +107,7 @@ def points(path: str | Path) -> list[Point]:
     found = _resolved(grid, recipe, problems) if recipe else []
     if problems:
         in_order = sorted(dict.fromkeys(problems), key=lambda problem: document.line(*problem[0]) or 0)
-        raise config.Mistakes(f"grid {document.name}", in_order, document.line)
+        raise fields.Mistakes(f"grid {document.name}", in_order, document.line)
     merged: dict[str, Point] = {}
     for point in found:
         same = merged.get(point.key, replace(point, number=len(merged) + 1, combinations=0))
@@ -128,7 +128,7 @@ def _checked_names(grid: Grid, problems: list) -> config.Recipe | None:
     for place, method in enumerate(grid.chosen):
         where = ("methods", place) if grid.method is None else ("method",)
         if method not in config.METHODS:
-            near = config.did_you_mean(method, config.METHODS)
+            near = fields.did_you_mean(method, config.METHODS)
             problems.append((where, f"unknown method '{method}'{near} (known: {', '.join(config.METHODS)})"))
         elif recipe and method not in recipe.methods:
             problems.append((where, config.why_not(recipe, method).rstrip(".")))
@@ -150,7 +150,7 @@ def _wrong_name(name: str, methods: Sequence[str]) -> str | None:
     if name in ELSEWHERE:
         return f"'{name}' is no parameter of a sweep: {ELSEWHERE[name]}"
     if name not in places:
-        near = config.did_you_mean(name, places)
+        near = fields.did_you_mean(name, places)
         return f"unknown parameter '{name}'" + (near or f" (known: {', '.join(sorted(places))})")
     if methods and not any(config.applicable({name: None}, method) for method in methods):
         return f"parameter '{name}' does not apply to {' or '.join(methods)}"
@@ -177,7 +177,7 @@ def _resolved(grid: Grid, recipe: config.Recipe, problems: list) -> list[Point]:
             parameters = config.applicable({name: value for _, name, value in given}, method)
             try:
                 settings = config.resolve(grid.recipe, method, seeds[0], **parameters)
-            except config.Mistakes as mistakes:
+            except fields.Mistakes as mistakes:
                 problems += [_in_the_file(given, own, *problem) for problem in mistakes.problems]
                 continue
             varied = {name: _value(settings, name) for name in grid.varying if name in config.recipe_parameters()}

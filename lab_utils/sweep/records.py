@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from lab_utils import config, files, locks
+from lab_utils import fields, files, locks
 from lab_utils.errors import LabError
 from lab_utils.sweep.grid import Point
 
 PLAN = "sweep.json"
 
 
-class Planned(config.Section):
+class Planned(fields.Section):
     """What a report must know of a point that may not have been run."""
 
     number: int
@@ -28,7 +28,7 @@ class Planned(config.Section):
     varied: dict[str, Any]
 
 
-class Plan(config.Section):
+class Plan(fields.Section):
     """Which points belong to a sweep: sweep.json."""
 
     title: str
@@ -48,7 +48,7 @@ def keep_plan(points: Sequence[Point], out: Path) -> None:
 def read_plan(out: Path) -> Plan:
     hint = "write it with `lab sweep GRID.yaml --out DIR`, or copy it from where the sweep was run"
     try:
-        return config.build(Plan, json.loads((out / PLAN).read_text(encoding="utf-8")), PLAN)
+        return fields.build(Plan, json.loads((out / PLAN).read_text(encoding="utf-8")), PLAN)
     except FileNotFoundError as error:
         raise LabError(f"'{out}' holds no sweep ({PLAN} is missing): {hint}.") from error
     except (OSError, ValueError, LabError) as error:
