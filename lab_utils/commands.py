@@ -85,10 +85,10 @@ def run(arguments) -> None:
 
 
 def assignment(arguments) -> None:
-    from lab_utils import assignments, graders, handout
+    from lab_utils import assignment_file, assignments, graders, handout
 
     if arguments.schema:
-        print(json.dumps(assignments.schema(), indent=2))
+        print(json.dumps(assignment_file.schema(), indent=2))
         return
     if not arguments.out:
         raise LabError("Say where the folders go with --out DIR.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lab_utils import assignments, course, editions, files
+from lab_utils import assignment_file, course, editions, files
 
 
 def generate(source: Path) -> str:
@@ -17,12 +17,12 @@ def generate(source: Path) -> str:
 
 def schema() -> str:
     """The text of the JSON Schema that editors check assignment files against."""
-    return json.dumps(assignments.schema(), indent=2) + "\n"
+    return json.dumps(assignment_file.schema(), indent=2) + "\n"
 
 
 def main() -> None:
     made = {course.source(notebook).with_suffix(".ipynb"): generate(course.source(notebook)) for notebook in course.NOTEBOOKS}
-    made[course.root() / assignments.FOLDER / assignments.SCHEMA_FILE] = schema()
+    made[course.root() / assignment_file.FOLDER / assignment_file.SCHEMA_FILE] = schema()
     for path, text in made.items():
         files.write_text(path, text)
         print(path.name)

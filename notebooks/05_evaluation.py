@@ -74,8 +74,8 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 
-from lab_utils import analysis, check, comparison, companions, config, flagging, highlights, metrics
-from lab_utils import plots, rating, rating_form, report, runs, significance
+from lab_utils import analysis, check, comparison, companions, config, flagging, highlights
+from lab_utils import metrics, plots, rating, rating_form, report, runs, significance
 from lab_utils import data as corpora  # `data` is a parameter
 
 check.note_in(run_dir)  # what the exercises say is kept beside the records

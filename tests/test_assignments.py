@@ -7,7 +7,7 @@ from collections import Counter
 import jsonschema
 import pytest
 
-from lab_utils import assignments, check, config, course, yamls
+from lab_utils import assignment_file, assignments, check, config, course, yamls
 from lab_utils.errors import LabError
 
 HEAD = "title: Ranks\nrecipe: tiny-causal\n"
@@ -255,7 +255,7 @@ def test_documents_of_students_differ_and_their_test_set_does_not(write):
 # --- those that come with the lab ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", assignments.known())
+@pytest.mark.parametrize("name", assignment_file.known())
 def test_every_assignment_of_the_lab_fits_and_can_be_marked(name):
     given = assignments.load(name)
     assert given.values("a student") and given.exercises and given.deadline and given.about
@@ -263,28 +263,28 @@ def test_every_assignment_of_the_lab_fits_and_can_be_marked(name):
 
 
 def test_there_are_four_kinds_of_assignments():
-    assert {"first-week", "lora-rank-study", "quantization-study", "reproduce-phi-2"} <= set(assignments.known())
+    assert {"first-week", "lora-rank-study", "quantization-study", "reproduce-phi-2"} <= set(assignment_file.known())
 
 
 # --- for editors --------------------------------------------------------------------------------------------------------------
 
 
 def accepted(text):
-    return not list(jsonschema.Draft202012Validator(assignments.schema()).iter_errors(yamls._parsed(text, "x", {})))
+    return not list(jsonschema.Draft202012Validator(assignment_file.schema()).iter_errors(yamls._parsed(text, "x", {})))
 
 
 def test_the_schema_is_one():
-    jsonschema.Draft202012Validator.check_schema(assignments.schema())
+    jsonschema.Draft202012Validator.check_schema(assignment_file.schema())
 
 
 def test_the_written_schema_is_that_of_the_notebooks_as_they_stand():
-    path = course.root() / assignments.FOLDER / assignments.SCHEMA_FILE
-    assert json.loads(path.read_text(encoding="utf-8")) == assignments.schema(), "run: make notebooks"
+    path = course.root() / assignment_file.FOLDER / assignment_file.SCHEMA_FILE
+    assert json.loads(path.read_text(encoding="utf-8")) == assignment_file.schema(), "run: make notebooks"
 
 
-@pytest.mark.parametrize("name", assignments.known())
+@pytest.mark.parametrize("name", assignment_file.known())
 def test_the_schema_accepts_the_labs_own_assignments(name):
-    assert accepted((course.root() / assignments.FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert accepted((course.root() / assignment_file.FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 BEYOND_A_SCHEMA = {  # what needs the recipe, another file or a second look
@@ -302,4 +302,4 @@ def test_the_schema_refuses_what_the_lab_refuses(name):
 
 def test_the_schema_knows_every_parameter():
     every = set(itertools.chain.from_iterable(course.parameters_of(notebook) for notebook in course.NOTEBOOKS))
-    assert set(assignments.schema()["properties"]["common"]["properties"]) == every - set(assignments.SET_BY_THE_LAB)
+    assert set(assignment_file.schema()["properties"]["common"]["properties"]) == every - set(assignment_file.SET_BY_THE_LAB)

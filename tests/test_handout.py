@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lab_utils import assignments, cli, course, editions, handout
+from lab_utils import assignment_file, assignments, cli, course, editions, handout
 from lab_utils.errors import LabError
 
 WEEK = {
@@ -284,4 +284,4 @@ def test_the_command_asks_where_to_and_prints_the_schema(week, capsys):
     assert cli.main(["assignment", week()]) == cli.FAILED
     assert "--out DIR" in capsys.readouterr().err
     assert cli.main(["assignment", "--schema"]) == cli.DONE
-    assert json.loads(capsys.readouterr().out) == assignments.schema()
+    assert json.loads(capsys.readouterr().out) == assignment_file.schema()

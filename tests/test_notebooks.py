@@ -9,7 +9,7 @@ import pytest
 import yaml
 from exercises import exercises_of, verdicts
 
-from lab_utils import assignments, config, notebooks, runner, runs
+from lab_utils import assignment_file, config, notebooks, runner, runs
 from lab_utils.check.exercise import NOT_ATTEMPTED, PASSED
 from lab_utils.course import NOTEBOOKS, parameters_of, root
 from lab_utils.course import source as source_of
@@ -95,7 +95,7 @@ def test_every_notebook_hands_the_same_data_parameters_to_the_recipe(source):
 def test_a_parameter_without_a_value_of_its_own_is_one_of_the_recipes(source):
     parameters, _, _ = parameters_and_what_follows(source)
     none = {name for name, value in parameters.items() if value is None}
-    assert none <= set(config.recipe_parameters()) | set(assignments.SET_BY_THE_LAB)
+    assert none <= set(config.recipe_parameters()) | set(assignment_file.SET_BY_THE_LAB)
 
 
 @EACH

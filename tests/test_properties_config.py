@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import one_line, texts, values, wild_texts, written_texts
 
-from lab_utils import assignments, config, course, fields, runner, yamls
+from lab_utils import assignment_file, assignments, config, course, fields, runner, yamls
 from lab_utils.errors import LabError
 
 RECIPE = config.load_recipe("tiny-causal").model_dump()
@@ -235,7 +235,7 @@ likely = {
 }
 
 
-@given(st.sampled_from(sorted(assignments.Sheet.model_fields)), st.data())
+@given(st.sampled_from(sorted(assignment_file.Sheet.model_fields)), st.data())
 @settings(max_examples=200)
 def test_any_assignment_is_read_or_refused_with_its_file(folder, field, data):
     value = data.draw(tame | likely[field] if field in likely else tame)

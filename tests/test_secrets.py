@@ -11,6 +11,7 @@ import pytest
 from classroom import honest
 
 from lab_utils import (
+    assignment_file,
     assignments,
     bootstrap,
     cli,
@@ -156,7 +157,7 @@ def test_a_token_in_a_file_of_settings_is_refused_with_its_line(text, secret, tm
 def test_the_labs_own_files_of_settings_hold_none():
     for name in config.recipe_names():
         config.load_recipe(name)
-    for name in assignments.known():
+    for name in assignment_file.known():
         assignments.load(name)
 
 
