@@ -163,6 +163,13 @@ def test_a_reader_that_leaves_early_is_no_error(words, unbuffered):
     assert process.wait(timeout=60) == cli.UNREAD
 
 
+def test_a_command_whose_output_is_closed_does_its_work(tmp_path):
+    command = [*LAB, "assignment", "first-week", "--out", str(tmp_path / "week")]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (cli.DONE, "")
+    assert list((tmp_path / "week/student").glob("*.ipynb"))
+
+
 def test_a_line_of_another_thread_that_nobody_reads_leaves_no_traceback(monkeypatch, capsys):
     class Closed:
         def write(self, text):
