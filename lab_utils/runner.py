@@ -147,6 +147,7 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
     for library in ("papermill", "traitlets", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # their errors arrive as exceptions too
     os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else the debugger in older kernels, Colab's too, warns of Python itself
     made, progress, kept, codes = editions.make(course.source(notebook), edition), Progress(), kernel.Kept(output), []
     papermill.iorw.papermill_io.register(str(output), kept)
     papermill.engines.papermill_engines.register("lab", kernel.engine())
