@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -71,39 +72,62 @@ def first_line(source: str) -> str:
     return next((line for line in source.splitlines() if line.strip()), "").strip()[:60]
 
 
-def watched(codes: list[int]) -> type:
-    """A kernel manager that leaves the exit code of a kernel that ended by itself in the list."""
-    from jupyter_client.manager import AsyncKernelManager
+class Watch:
+    """Over one kernel: how it ended, and what it wrote as it died.
 
-    class Watched(AsyncKernelManager):
-        async def is_alive(self) -> bool:
-            code = await self.provisioner.poll() if self.has_kernel else None
-            if code is not None:
-                codes.append(code)
-            return await super().is_alive()
+    What cells print, compiled libraries too, goes into the notebook. The kernel's own stderr holds only what went wrong at its start and
+    its end, and now and then a complaint of ZeroMQ about the order in which a kernel that is done closes its sockets.
+    """
 
-    return Watched
+    def __init__(self):
+        self._codes: list[int] = []
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - read when the kernel is gone, and gone with this
 
+    def options(self) -> dict[str, Any]:
+        """What nbclient is told beyond papermill's own."""
+        from jupyter_client.manager import AsyncKernelManager
 
-def death(name: str, cell: str, codes: list[int]) -> str:
-    """Why a kernel is gone, and what to do: a killed one most often lacked memory, and others did not."""
-    code = codes[0] if codes else None
-    if code in (None, -getattr(signal, "SIGKILL", 9), 137):
-        return f"The kernel of {name} was killed at {cell}, most often for lack of memory: close other programs or give -p micro_batch=1."
-    if code < 0:
-        try:
-            how = signal.Signals(-code).name
-        except ValueError:
-            how = f"signal {-code}"
-        return f"The kernel of {name} crashed at {cell} ({how}), in a compiled library: run `lab doctor`, and the same command again."
-    return f"The kernel of {name} ended at {cell} by itself (exit code {code}): look for what ends Python there, and run again."
+        codes, words = self._codes, self._words
 
+        class Watched(AsyncKernelManager):
+            async def start_kernel(self, **given) -> None:
+                await super().start_kernel(stderr=words, **given)
 
-def no_start(name: str, error: BaseException) -> str:
-    return (
-        f"The kernel of {name} did not start or does not answer ({scrubbing.reason(error)}): run `lab doctor`, close other programs, "
-        "free some space, and run again."
-    )
+            async def is_alive(self) -> bool:
+                code = await self.provisioner.poll() if self.has_kernel else None
+                if code is not None:
+                    codes.append(code)
+                return await super().is_alive()
+
+        return {"kernel_manager_class": Watched, "iopub_timeout": OUTPUT_SECONDS}
+
+    def death(self, name: str, cell: str) -> str:
+        """Why the kernel is gone, and what to do: a killed one most often lacked memory, and others did not."""
+        code = self._codes[0] if self._codes else None
+        if code in (None, -getattr(signal, "SIGKILL", 9), 137):
+            return (
+                f"The kernel of {name} was killed at {cell}, most often for lack of memory: close other programs or give -p micro_batch=1."
+            )
+        if code < 0:
+            try:
+                how = signal.Signals(-code).name
+            except ValueError:
+                how = f"signal {-code}"
+            cause = f"{how}{self._last_words()}"
+            return f"The kernel of {name} crashed at {cell} ({cause}), in a compiled library: run `lab doctor`, and the same command again."
+        cause = f"exit code {code}{self._last_words()}"
+        return f"The kernel of {name} ended at {cell} by itself ({cause}): look for what ends Python there, and run again."
+
+    def no_start(self, name: str, error: BaseException) -> str:
+        return (
+            f"The kernel of {name} did not start or does not answer ({scrubbing.reason(error)}{self._last_words()}): run `lab doctor`, "
+            "close other programs, free some space, and run again."
+        )
+
+    def _last_words(self) -> str:
+        self._words.seek(0)
+        lines = [line.strip() for line in self._words.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
+        return f"; its last words: {scrubbing.without_secrets(lines[-1][:200])}" if lines else ""
 
 
 def engine() -> type:
@@ -130,8 +154,3 @@ def engine() -> type:
                 nb_man.save = save
 
     return Engine
-
-
-def options(codes: list[int]) -> dict[str, Any]:
-    """What nbclient is told beyond papermill's own."""
-    return {"kernel_manager_class": watched(codes), "iopub_timeout": OUTPUT_SECONDS}

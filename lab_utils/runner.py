@@ -148,7 +148,7 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
         logging.getLogger(library).setLevel(logging.CRITICAL)  # their errors arrive as exceptions too
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else the debugger in older kernels, Colab's too, warns of Python itself
-    made, progress, kept, codes = editions.make(course.source(notebook), edition), Progress(), kernel.Kept(output), []
+    made, progress, kept, watch = editions.make(course.source(notebook), edition), Progress(), kernel.Kept(output), kernel.Watch()
     papermill.iorw.papermill_io.register(str(output), kept)
     papermill.engines.papermill_engines.register("lab", kernel.engine())
     started, trouble, cause = time.perf_counter(), "not ended", None
@@ -156,7 +156,7 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
         papermill.execute_notebook(
             made, str(output).replace("{", "{{").replace("}", "}}"), values, engine_name="lab", kernel_name="python3", language="python",
             cwd=str(course.root()), progress_bar=False, stdout_file=progress, extra_arguments=QUIET_KERNEL,
-            start_timeout=kernel.START_SECONDS, **kernel.options(codes),
+            start_timeout=kernel.START_SECONDS, **watch.options(),
         )  # fmt: skip
         trouble = None
     except papermill.PapermillExecutionError as error:
@@ -164,9 +164,9 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
         where = f"cell {error.cell_index + 1} ({kernel.first_line(error.source)})"
         trouble, cause = f"{notebook.name} stopped at {where}: {reason.rstrip('.')}.", error
     except DeadKernelError as error:
-        trouble, cause = kernel.death(notebook.name, kept.cell(), codes), error
+        trouble, cause = watch.death(notebook.name, kept.cell()), error
     except (RuntimeError, OSError, NoSuchKernel) as error:
-        trouble, cause = kernel.no_start(notebook.name, error), error
+        trouble, cause = watch.no_start(notebook.name, error), error
     finally:
         seconds = time.perf_counter() - started
         try:

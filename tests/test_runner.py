@@ -198,10 +198,30 @@ def test_a_kernel_that_is_gone_is_told_apart_its_notebook_kept_and_run_again(not
     assert outputs(output) == ["before\n", "", "after\n"]
 
 
-def test_a_kernel_that_does_not_start_is_one_sentence(notebook, tmp_path, monkeypatch):
-    (tmp_path / "ipykernel_launcher.py").write_text("raise SystemExit(1)", encoding="utf-8")
+AT_ITS_END = "import atexit, os, sys\natexit.register(lambda: os.write(sys.__stderr__.fileno(), b'Assertion failed: sockets\\n'))"
+
+
+def test_what_a_kernel_complains_of_as_it_ends_is_not_shown_to_the_reader(notebook, capfd):
+    assert notebook(AT_ITS_END) is None
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of Unix")
+def test_the_last_words_of_a_kernel_that_crashed_are_told_without_secrets(notebook, capfd, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "q" * 34)
+    dying = (
+        "import faulthandler, os, sys\nos.dup2(sys.__stderr__.fileno(), 2)\nos.write(2, b'one\\ntwo hf_" + "q" * 34 + "\\n')\nos.abort()"
+    )
+    assert "(SIGABRT; its last words: two [removed])" in notebook(dying)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_kernel_that_does_not_start_is_one_sentence_with_its_last_words(notebook, tmp_path, monkeypatch, capfd):
+    (tmp_path / "ipykernel_launcher.py").write_text("raise SystemExit('no zmq here')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert re.match(r"The kernel of 03_lora did not start or does not answer \(Kernel died .*run `lab doctor`", notebook("1"))
+    said = r"The kernel of 03_lora did not start or does not answer \(Kernel died .*; its last words: no zmq here\): run `lab doctor`"
+    assert re.match(said, notebook("1"))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_kernel_that_never_answers_is_one_sentence(notebook, tmp_path, monkeypatch):
