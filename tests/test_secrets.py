@@ -156,9 +156,9 @@ def test_a_token_in_a_file_of_settings_is_refused_with_its_line(text, secret, tm
 
 def test_the_labs_own_files_of_settings_hold_none():
     for name in config.recipe_names():
-        config.load_recipe(name)
+        assert config.load_recipe(name).name == name
     for name in assignment_file.known():
-        assignments.load(name)
+        assert assignments.load(name).name == name
 
 
 def test_a_student_on_a_roster_who_is_a_token_gets_no_folder(tmp_path):
@@ -173,6 +173,7 @@ def test_a_student_on_a_roster_who_is_a_token_gets_no_folder(tmp_path):
 )
 def test_ordinary_values_are_not_taken_for_secrets(value):
     scrubbing.refuse({"x": value, "y": [value], "z": {"w": value}})
+    assert scrubbing.without_secrets(str(value)) == scrubbing.text(str(value)) == str(value)
 
 
 def test_a_secret_of_ordinary_words_stops_no_run_and_stays_out_of_what_is_handed_in(monkeypatch):
