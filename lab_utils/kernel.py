@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -81,17 +82,19 @@ class Watch:
 
     def __init__(self):
         self._codes: list[int] = []
+        self._started: list[subprocess.Popen] = []
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - read when the kernel is gone, and gone with this
 
     def options(self) -> dict[str, Any]:
         """What nbclient is told beyond papermill's own."""
         from jupyter_client.manager import AsyncKernelManager
 
-        codes, words = self._codes, self._words
+        codes, words, started = self._codes, self._words, self._started
 
         class Watched(AsyncKernelManager):
             async def start_kernel(self, **given) -> None:
                 await super().start_kernel(stderr=words, **given)
+                started.append(self.provisioner.process)
 
             async def is_alive(self) -> bool:
                 code = await self.provisioner.poll() if self.has_kernel else None
@@ -100,6 +103,13 @@ class Watch:
                 return await super().is_alive()
 
         return {"kernel_manager_class": Watched, "iopub_timeout": OUTPUT_SECONDS}
+
+    def end(self) -> None:
+        """Ends the kernel where nbclient left it running, which it does if it is stopped in the middle of a message."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def death(self, name: str, cell: str) -> str:
         """Why the kernel is gone, and what to do: a killed one most often lacked memory, and others did not."""

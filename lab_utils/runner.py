@@ -168,6 +168,7 @@ def execute(notebook: Notebook, output: Path, values: dict[str, Any], edition: s
     except (RuntimeError, OSError, NoSuchKernel) as error:
         trouble, cause = watch.no_start(notebook.name, error), error
     finally:
+        watch.end()
         seconds = time.perf_counter() - started
         try:
             kept.settle(seconds, ended=trouble is None)

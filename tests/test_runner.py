@@ -224,6 +224,16 @@ def test_a_kernel_that_does_not_start_is_one_sentence_with_its_last_words(notebo
     assert capfd.readouterr().err == ""
 
 
+def test_no_kernel_outlives_a_run_that_is_stopped_in_the_middle_of_a_message(notebook, tmp_path, monkeypatch):
+    def stopped(self, text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.Progress, "write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        notebook(f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\nprint('far', flush=True)\ntime.sleep(60)")
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
 def test_a_kernel_that_never_answers_is_one_sentence(notebook, tmp_path, monkeypatch):
     (tmp_path / "ipykernel_launcher.py").write_text("import time\ntime.sleep(60)", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
