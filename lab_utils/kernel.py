@@ -81,7 +81,6 @@ class Watch:
     """
 
     def __init__(self):
-        self._codes: list[int] = []
         self._started: list[subprocess.Popen] = []
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - read when the kernel is gone, and gone with this
 
@@ -89,18 +88,12 @@ class Watch:
         """What nbclient is told beyond papermill's own."""
         from jupyter_client.manager import AsyncKernelManager
 
-        codes, words, started = self._codes, self._words, self._started
+        words, started = self._words, self._started
 
         class Watched(AsyncKernelManager):
             async def start_kernel(self, **given) -> None:
                 await super().start_kernel(stderr=words, **given)
                 started.append(self.provisioner.process)
-
-            async def is_alive(self) -> bool:
-                code = await self.provisioner.poll() if self.has_kernel else None
-                if code is not None:
-                    codes.append(code)
-                return await super().is_alive()
 
         return {"kernel_manager_class": Watched, "iopub_timeout": OUTPUT_SECONDS}
 
@@ -113,7 +106,7 @@ class Watch:
 
     def death(self, name: str, cell: str) -> str:
         """Why the kernel is gone, and what to do: a killed one most often lacked memory, and others did not."""
-        code = self._codes[0] if self._codes else None
+        code = self._started[-1].poll() if self._started else None
         if code in (None, -getattr(signal, "SIGKILL", 9), 137):
             return (
                 f"The kernel of {name} was killed at {cell}, most often for lack of memory: close other programs or give -p micro_batch=1."
@@ -137,7 +130,7 @@ class Watch:
     def _last_words(self) -> str:
         self._words.seek(0)
         lines = [line.strip() for line in self._words.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
-        return f"; its last words: {scrubbing.without_secrets(lines[-1][:200])}" if lines else ""
+        return f"; its last words: {scrubbing.without_secrets(lines[-1])[:200]}" if lines else ""
 
 
 def engine() -> type:

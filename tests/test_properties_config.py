@@ -108,7 +108,8 @@ def test_any_bytes_are_a_recipe_or_one_sentence(folder, content):
     path = folder / "mine.yaml"
     path.write_bytes(content)
     config._recipe.cache_clear()
-    accepted(config.load_recipe, path)
+    found = accepted(config.load_recipe, path)
+    assert found is None or isinstance(found, config.Recipe)
 
 
 @given(wild_texts)
@@ -117,8 +118,9 @@ def test_any_bytes_are_a_recipe_or_one_sentence(folder, content):
 @example("a\nb")
 @example("\0.yaml")
 def test_any_name_of_a_recipe_or_assignment_is_known_or_refused_in_one_sentence(name):
-    accepted(config.load_recipe, name)
-    accepted(assignments.load, name)
+    recipe, assignment = accepted(config.load_recipe, name), accepted(assignments.load, name)
+    assert recipe is None or isinstance(recipe, config.Recipe)
+    assert assignment is None or isinstance(assignment, assignments.Assignment)
 
 
 SECTIONS = {
